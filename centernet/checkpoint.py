@@ -1,0 +1,102 @@
+"""Weights and training state on disk: safetensors with JSON beside them, never pickled code.
+
+Two kinds of file. `last.safetensors` is all that a training needs to go on exactly; weights files
+(`best.safetensors`) are all that `predict` needs: EMA weights, classes, geometry.
+"""
+
+import json
+import os
+import tempfile
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from centernet.errors import UserError
+
+Tensors = dict[str, Tensor]
+
+
+def write(file: Path, tensors: Tensors, record: dict[str, Any]) -> None:
+    """Write tensors and a JSON record to one file, which is there whole or not at all."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(file, save(contiguous, {"record": json.dumps(record)}))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file atomically: temporary file, fsync, rename, fsync of the folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, scratch = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, file)
+    except BaseException:
+        os.unlink(scratch)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(file: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors and record of a file that `write` wrote; UserError for any other."""
+    try:
+        with safe_open(file, framework="pt") as stream:
+            record = json.loads((stream.metadata() or {})["record"])
+            return {name: stream.get_tensor(name) for name in stream.keys()}, record  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except (SafetensorError, OSError, KeyError, ValueError):
+        raise UserError(f"{file}: not a checkpoint of this program") from None
+
+
+def digest(*groups: Tensors) -> str:
+    """Digest of named tensors, bit for bit."""
+    total = blake2b(digest_size=16)
+    for tensors in groups:
+        for name in sorted(tensors):
+            tensor = tensors[name].detach().cpu().contiguous()
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            total.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    """The tensors under `prefix/name`."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: Tensors) -> Tensors:
+    """The inverse of `prefixed`."""
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """The optimizer's state as `index/name` tensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{name}": torch.as_tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Put `optimizer_tensors` back."""
+    state: dict[int, Tensors] = {}
+    for path, tensor in tensors.items():
+        index, name = path.split("/")
+        state.setdefault(int(index), {})[name] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,263 @@
+"""Every knob of the detector: its default, unit and bounds, written once, here.
+
+A field's dotted path (`targets.sigma_divisor`) is its one name everywhere: YAML key, `--set` key,
+Optuna parameter and MLflow parameter.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from centernet.errors import UserError, did_you_mean
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+PRESETS = Path(__file__).parent / "configs"
+
+
+class Section(BaseModel):
+    """A group of fields: immutable, unknown keys refused, numbers finite, no silent conversions."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Data(Section):
+    """What the network sees."""
+
+    folder: str | None = None  # images/, train.json, val.json; none: the embedded demo data
+    height: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
+    width: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
+    resize: Literal["letterbox", "stretch"] = "letterbox"  # keep the aspect ratio, or fill
+    balance: Probability = 0.5  # power of the inverse class frequency; 0 samples uniformly
+    workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; none: 0 on a CPU
+    cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory for decoded images, a process
+
+
+class Model(Section):
+    """Backbone, neck and heads."""
+
+    backbone: str = "resnet18"  # a key of BACKBONES
+    pretrained: Literal[False, "imagenet"] = False  # initial weights of the backbone
+    channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # of neck and heads
+
+
+class Targets(Section):
+    """The Gaussian drawn around each centre."""
+
+    sigma_rule: Literal["area", "overlap"] = "area"  # from the box area, or the paper's radius
+    sigma_divisor: Annotated[float, Field(gt=0)] = 6.0  # area: sigma = sqrt(w·h) / divisor
+    min_overlap: Annotated[float, Field(gt=0, lt=1)] = 0.7  # overlap: IoU kept at the radius
+
+
+class Loss(Section):
+    """heatmap_weight·focal + size_weight·size + offset_weight·offset."""
+
+    heatmap_weight: Weight = 1.0
+    size_weight: Weight = 0.1
+    offset_weight: Weight = 0.1
+    size_loss: str = "l1"  # a key of SIZE_LOSSES
+    focal_alpha: Weight = 2.0  # down-weights easy cells
+    focal_beta: Weight = 4.0  # down-weights cells near a centre
+
+
+class Augment(Section):
+    """Probabilities and ranges of the training augmentations."""
+
+    flip_p: Probability = 0.5
+    scale_low: Annotated[float, Field(gt=0, le=1)] = 0.6  # smallest zoom factor
+    scale_high: Annotated[float, Field(ge=1, le=4)] = 1.4  # largest zoom factor
+    translate: Probability = 0.1  # largest shift, as a fraction of each side
+    rotate_limit: Annotated[float, Field(ge=0, le=15)] = 15.0  # degrees; never beyond 15
+    rotate_p: Probability = 0.2
+    motion_blur_p: Probability = 0.2
+    hue_saturation_value_p: Probability = 0.3
+    random_gamma_p: Probability = 0.2
+
+
+class Optim(Section):
+    """AdamW with linear warm-up and cosine decay to zero."""
+
+    lr: Annotated[float, Field(gt=0)] = 2.0e-3  # peak learning rate
+    backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0  # times lr, for the backbone
+    batch_size: Annotated[int, Field(ge=1)] = 16  # images
+    weight_decay: Weight = 0.01  # none on biases and norms
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    clip_norm: Annotated[float, Field(gt=0)] = 10.0  # largest gradient norm
+
+
+class Train(Section):
+    """The loop."""
+
+    epochs: Annotated[int, Field(ge=1)] = 30
+    seed: Annotated[int, Field(ge=0)] = 0
+    deterministic: bool = False  # true: bit-exact on the same kind of hardware
+    cudnn_benchmark: bool = True  # used where deterministic is false
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998  # of the averaged weights
+    evaluate_every: Annotated[int, Field(ge=1)] = 1  # epochs; the last is always evaluated
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1  # epochs
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | None = None  # of a CPU operator; none: every core
+
+
+class Decode(Section):
+    """From maps to boxes."""
+
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 100  # peaks kept for each image
+    nms_iou: Annotated[float, Field(gt=0, le=1)] = 0.6  # of one class; 1 keeps every box
+
+
+class Config(Section):
+    """All sections; `Config()` is the mission's default."""
+
+    data: Data = Data()
+    model: Model = Model()
+    targets: Targets = Targets()
+    loss: Loss = Loss()
+    augment: Augment = Augment()
+    optim: Optim = Optim()
+    train: Train = Train()
+    decode: Decode = Decode()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exponents(cls, value: Any) -> Any:
+        """Name PyYAML's trap: it reads `1e-5` as text (YAML 1.1 wants `1.0e-5`)."""
+        for path, leaf in flatten(value).items() if isinstance(value, dict) else ():
+            if isinstance(leaf, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", leaf):
+                mantissa, exponent = re.split("[eE]", leaf)
+                sign = "" if exponent[0] in "+-" else "+"
+                right = f"{float(mantissa)}e{sign}{exponent}"
+                raise UserError(f"{path}: YAML reads {leaf} as text; write {right}")
+        return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one dict of dotted paths."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *sections, name = path.split(".")
+        reduce(lambda node, section: node.setdefault(section, {}), sections, tree)[name] = value
+    return tree
+
+
+def field_paths() -> list[str]:
+    """Every config field's dotted path, in order."""
+    return list(flatten(Config().model_dump()))
+
+
+def check_path(path: str) -> None:
+    """UserError unless `path` names a config field."""
+    if path not in field_paths():
+        raise UserError(f"{path} is not a config field{did_you_mean(path, field_paths())}")
+
+
+def resolve(flat: Mapping[str, Any]) -> Config:
+    """Config of dotted values over the defaults; UserError names the first wrong field."""
+    for path in flat:
+        check_path(path)
+    try:
+        return Config.model_validate(nest(flat))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: {message}, got {first['input']!r}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key written twice, where PyYAML would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read one mapping; ConstructorError names the repeated key and its line."""
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                name = self.construct_object(key_node)
+                if name in seen:
+                    where = key_node.start_mark
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"{name} is given twice", problem_mark=where
+                    )
+                seen.add(name)
+        return mapping
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read by a safe loader; UserError for anything else."""
+    try:
+        tree = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(f"{file}: {reason}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{file}{where}: not YAML: {reason}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"{file}: expected sections of named fields")
+    return tree
+
+
+def preset_file(name: str) -> Path:
+    """The file behind a `--config`: a path, or the name of a preset (`light`)."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    known = sorted(file.stem for file in PRESETS.glob("*.yaml"))
+    if name not in known:
+        message = f"--config {name}: no such preset{did_you_mean(name, known)}"
+        raise UserError(f"{message} (a .yaml file, or one of {', '.join(known)})")
+    return PRESETS / f"{name}.yaml"
+
+
+def parse_overrides(overrides: list[str]) -> dict[str, Any]:
+    """`["optim.lr=1.0e-3"]` as dotted values; the right side is read as YAML."""
+    values = {}
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: expected FIELD=VALUE")
+        try:
+            values[path.strip()] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
+    return values
+
+
+def load(name: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Defaults, then the preset or file, then the overrides; every error names its source."""
+    flat: dict[str, Any] = {}
+    if name is not None:
+        file = preset_file(name)
+        flat = flatten(read_yaml(file))
+        try:
+            resolve(flat)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
+    return resolve(flat | dict(overrides or {}))
+
+
+def differences(ours: Config, theirs: Config) -> Iterator[str]:
+    """`path: a -> b` for each field in which two configs differ."""
+    left, right = flatten(ours.model_dump()), flatten(theirs.model_dump())
+    yield from (f"{path}: {left[path]} -> {right[path]}" for path in left if left[path] != right[path])

@@ -1,0 +1,1 @@
+"""Data sets: reading and checking COCO files, the embedded demo data, loading batches."""

@@ -1,0 +1,303 @@
+"""A COCO data set on disk: read once, validated once, named by its content."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centernet.dataset import images
+from centernet.errors import UserError, one_line
+
+SPLITS = ("train", "val", "test")
+CLIP_TOLERANCE = 1.0  # pixels by which a box may leave its image unnoticed: rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A defect: `fatal` ends the command, the others are skipped and counted."""
+
+    place: str  # file, and id where there is one
+    rule: str  # what is wrong, in the same words for the same defect
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        """One line."""
+        return one_line(f"{self.place}: {self.rule}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image and its truth: boxes[N, 4] xyxy in pixels, labels[N] as class indices."""
+
+    id: int
+    file: Path
+    height: int
+    width: int
+    digest: str  # of the file's bytes
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    areas: NDArray[np.float64]  # pixels; decides what COCO calls small, medium and large
+    crowd: NDArray[np.bool_]  # a group: neither trained on nor counted as missed
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The images of `train`, `val` or `test`; classes in the order of their category ids."""
+
+    name: str
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+    fingerprint: str  # of the images and annotations, wherever they lie
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.records)
+
+    def frequencies(self) -> NDArray[np.int64]:
+        """Boxes of each class."""
+        labels = [record.labels for record in self.records] or [np.empty(0, np.int64)]
+        return np.bincount(np.concatenate(labels), minlength=len(self.classes))
+
+
+@dataclass(slots=True)
+class _Truth:
+    """Annotations of one image, while they are read."""
+
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+
+
+def read(folder: Path, name: str) -> Split:
+    """Read and validate `folder/name.json` with its images; UserError for a fatal defect."""
+    split = inspect(folder, name)
+    refuse(list(split.problems))
+    return split
+
+
+def refuse(problems: list[Problem]) -> None:
+    """UserError that names the first fatal problem, if there is one."""
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        more = f" (and {len(fatal) - 1} more: centernet check-data)" if len(fatal) > 1 else ""
+        raise UserError(f"{fatal[0]}{more}")
+
+
+def inspect(folder: Path, name: str) -> Split:
+    """Read `folder/name.json` with its images, collecting every defect."""
+    file = folder / f"{name}.json"
+    tree = _parse(file)
+    problems: list[Problem] = []
+    categories = _categories(tree, file)
+    rows = _images(tree, file, problems)
+    truths = _annotations(tree, file, rows, list(categories), problems)
+    records = []
+    for id, row in rows.items():
+        try:
+            path, digest = _image_file(folder, row)
+            records.append(_record(row, path, digest, truths[id]))
+        except ValueError as error:
+            problems.append(Problem(f"{file}: image {id} ({row['file_name']})", str(error)))
+    if not any(len(record.boxes) for record in records):
+        rule = "the split is empty: " + ("no usable box" if records else "no usable image")
+        problems.append(Problem(str(file), rule))
+    names = tuple(categories.values())
+    fingerprint = _fingerprint(names, records)
+    return Split(name, names, tuple(categories), tuple(records), tuple(problems), fingerprint)
+
+
+def check_disjoint(splits: list[Split]) -> Iterator[Problem]:
+    """Images that two splits share, by content, and splits with different categories."""
+    seen: dict[str, tuple[str, str]] = {}
+    for split in splits:
+        if split.classes != splits[0].classes:
+            rule = f"its categories differ from those of {splits[0].name}.json"
+            yield Problem(f"{split.name}.json", rule)
+        for record in split.records:
+            other, file = seen.setdefault(record.digest, (split.name, record.file.name))
+            if other != split.name:
+                place = f"{split.name}.json: image {record.id} ({record.file.name})"
+                yield Problem(place, f"the same image is in {other}.json ({file})")
+
+
+def _parse(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """The three lists of a COCO file; UserError for anything else."""
+    if not file.parent.is_dir():
+        raise UserError(f"{file.parent}: no such data folder")
+    try:
+        tree = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not JSON: {one_line(str(error))}") from None
+    for key in ("images", "annotations", "categories"):
+        rows = tree.get(key) if isinstance(tree, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"{file}: not COCO: {key} is not a list of objects")
+    return dict(tree)
+
+
+def _categories(tree: dict[str, Any], file: Path) -> dict[int, str]:
+    """Names by category id, in the order of the ids."""
+    rows = [(row.get("id"), row.get("name")) for row in tree["categories"]]
+    if not rows or not all(_is_int(id) and isinstance(name, str) and name for id, name in rows):
+        raise UserError(f"{file}: not COCO: a category needs a whole id and a name")
+    for values in zip(*rows, strict=True):
+        value, count = Counter(values).most_common(1)[0]
+        if count > 1:
+            raise UserError(f"{file}: category {value} is given twice")
+    return dict(sorted(rows))
+
+
+def _images(
+    tree: dict[str, Any], file: Path, problems: list[Problem]
+) -> dict[int, dict[str, Any]]:
+    """Well-formed image rows by id."""
+    rows: dict[int, dict[str, Any]] = {}
+    names: set[str] = set()
+    for row in tree["images"]:
+        id, name = row.get("id"), row.get("file_name")
+        place = f"{file}: image {id} ({name})"
+        whole = all(_is_int(row.get(key)) for key in ("id", "width", "height"))
+        if not whole or not isinstance(name, str) or min(row["width"], row["height"]) < 1:
+            rule = "needs a whole id, a file_name, and a whole width and height above 0"
+            problems.append(Problem(place, rule))
+        elif id in rows or name in names:
+            problems.append(Problem(place, "the image is given twice"))
+        else:
+            rows[id] = row
+            names.add(name)
+    return rows
+
+
+def _annotations(
+    tree: dict[str, Any],
+    file: Path,
+    rows: dict[int, dict[str, Any]],
+    category_ids: list[int],
+    problems: list[Problem],
+) -> dict[int, _Truth]:
+    """Usable annotations by image id; what is wrong with the others goes to `problems`."""
+    truths = {id: _Truth() for id in rows}
+    known = {row.get("id") for row in tree["images"] if _is_int(row.get("id"))}
+    seen: set[int] = set()
+    for row in tree["annotations"]:
+        problem = _defect(row, rows, category_ids, known, seen)
+        if problem:
+            place = f"{file}: annotation {row.get('id')} of image {row.get('image_id')}"
+            problems.append(Problem(place, *problem))
+        if _is_int(row.get("id")):
+            seen.add(row["id"])
+        if (problem and problem != CLIPPED) or row["image_id"] not in rows:
+            continue
+        raw, clipped = _corners(row["bbox"], rows[row["image_id"]])
+        truth, area = truths[row["image_id"]], row.get("area")
+        given = isinstance(area, int | float) and 0 < area < np.inf
+        truth.boxes.append(clipped)
+        truth.labels.append(category_ids.index(row["category_id"]))
+        truth.areas.append(float(area) if given else float((raw[2:] - raw[:2]).prod()))
+        truth.crowd.append(bool(row.get("iscrowd")))
+    return truths
+
+
+CLIPPED = ("a box partly outside its image, clipped", False)
+
+
+def _defect(
+    row: dict[str, Any],
+    rows: dict[int, dict[str, Any]],
+    category_ids: list[int],
+    known: set[int],
+    seen: set[int],
+) -> tuple[str, bool] | None:
+    """The rule that an annotation breaks, and whether that is fatal."""
+    id, image, box = row.get("id"), row.get("image_id"), row.get("bbox")
+    if not _is_int(id) or not _is_int(image):
+        return "needs a whole id and image_id", True
+    if id in seen:
+        return "the annotation id is given twice, the first is used", False
+    if image not in known:
+        return "its image is not in the file", True
+    if row.get("category_id") not in category_ids:
+        return f"unknown category {row.get('category_id')!r}", True
+    if not _is_box(box):
+        return "bbox is not four finite numbers x, y, width, height", True
+    if image not in rows:
+        return None
+    if min(box[2:]) <= 0:
+        return "a box without area, skipped", False
+    raw, clipped = _corners(box, rows[image])
+    if (clipped[2:] <= clipped[:2]).any():
+        return "a box outside its image, skipped", False
+    return CLIPPED if np.abs(raw - clipped).max() > CLIP_TOLERANCE else None
+
+
+def _corners(box: list[float], row: dict[str, Any]) -> tuple[NDArray[np.float64], ...]:
+    """xyxy corners of an xywh box: as given, and clipped to its image."""
+    x, y, w, h = box
+    raw = np.array((x, y, x + w, y + h), np.float64)
+    return raw, raw.clip(0, (row["width"], row["height"]) * 2)
+
+
+def _image_file(folder: Path, row: dict[str, Any]) -> tuple[Path, str]:
+    """Path and digest of an image that is inside the folder, whole, and of the size stated."""
+    root = (folder / "images").resolve()
+    path = (root / row["file_name"]).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError("the file name leaves the image folder")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"the image is missing: {error.strerror}") from None
+    try:
+        sizes = images.sizes(content)
+    except images.BROKEN as error:
+        reason = str(error) if str(error).startswith("its") else "not a readable image"
+        raise ValueError(f"the image is broken: {reason}") from None
+    if (row["height"], row["width"]) not in sizes:
+        H, W = min(sizes)
+        raise ValueError(f"is {W}x{H}, the JSON says {row['width']}x{row['height']}")
+    return path, hashlib.sha256(content).hexdigest()
+
+
+def _record(row: dict[str, Any], path: Path, digest: str, truth: _Truth) -> Record:
+    return Record(
+        row["id"],
+        path,
+        row["height"],
+        row["width"],
+        digest,
+        np.array(truth.boxes, np.float32).reshape(-1, 4),
+        np.array(truth.labels, np.int64),
+        np.array(truth.areas, np.float64),
+        np.array(truth.crowd, np.bool_),
+    )
+
+
+def _fingerprint(classes: tuple[str, ...], records: list[Record]) -> str:
+    """Digest of all that a training can see."""
+    digest = hashlib.sha256(repr(classes).encode())
+    for record in sorted(records, key=lambda record: record.id):
+        truth = (record.boxes.tolist(), record.labels.tolist(), record.crowd.tolist())
+        digest.update(repr((record.id, record.digest, truth)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_box(value: Any) -> bool:
+    """Four finite numbers."""
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    return all(_is_int(v) or (isinstance(v, float) and np.isfinite(v)) for v in value)

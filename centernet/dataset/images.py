@@ -1,0 +1,59 @@
+"""Image files -> RGB arrays, and what is wrong with a file that is not one."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from centernet.errors import UserError, one_line
+
+Image.MAX_IMAGE_PIXELS = 1 << 28  # beyond, a file is a bomb rather than a photograph
+BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # how a complete file ends
+ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
+
+
+def sizes(content: bytes) -> set[tuple[int, int]]:
+    """The (H, W) of an encoded image: as stored, and upright. One of BROKEN, saying why, if cut."""
+    with Image.open(io.BytesIO(content)) as image:
+        W, H = image.size
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        ending = ENDINGS.get(image.format or "", b"")
+    if ending not in content[-4096:]:
+        raise ValueError("its end is missing")
+    return {(H, W), (W, H) if turned else (H, W)}
+
+
+def load(file: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """RGB[H, W, 3]; a file rotated by EXIF is turned upright, unless `size` says it must not be.
+
+    Grey, palette, RGBA and 16-bit images are read too; UserError for a broken or missing file.
+    """
+    try:
+        return read(file.read_bytes(), size)
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except BROKEN as error:
+        raise UserError(f"{file}: the image is broken: {one_line(str(error))}") from None
+
+
+def read(content: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """RGB[H, W, 3] of an encoded image; one of BROKEN if it is none."""
+    with Image.open(io.BytesIO(content)) as image:
+        upright = ImageOps.exif_transpose(image)
+        as_stored = size is not None and upright.size[::-1] != size
+        return to_rgb(image if as_stored else upright)
+
+
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Any PIL image as RGB[H, W, 3]; transparency lies on white, 16 bits become 8."""
+    if image.mode.startswith(("I", "F")):
+        full_range = 257 if image.mode.startswith("I;16") else 1
+        grey = (np.asarray(image, np.float64) / full_range).round().clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if "A" in image.mode or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,161 @@
+"""Samples and batches: keyed by (seed, epoch, position), so the same with any number of workers."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from centernet.augment import Augmenter
+from centernet.dataset import images
+from centernet.dataset.coco import Record, Split
+from centernet.geometry import Placement, fit, place, to_network
+from centernet.seed import generator, key
+from centernet.structures import Instances
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """images[B, 3, H, W] uint8, with the truth and the placement of each in network pixels."""
+
+    images: Tensor
+    instances: list[Instances]
+    placements: list[Placement]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        moved = [Instances(i.boxes.to(device), i.labels.to(device)) for i in self.instances]
+        return Batch(self.images.to(device, non_blocking=True), moved, self.placements)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One sample to load: which image, and the key of its augmentation (none: as it is)."""
+
+    index: int
+    seed: int | None = None
+
+
+class Samples(Dataset[tuple[Tensor, Instances, Placement]]):
+    """The images of a split at network size, kept in memory once decoded."""
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        height: int,
+        width: int,
+        letterbox: bool,
+        cache_mb: int,
+        augmenter: Augmenter | None = None,
+    ) -> None:
+        """Nothing is read before it is asked for."""
+        self.split, self.augmenter = split, augmenter
+        self.canvas, self.letterbox = (height, width), letterbox
+        self.cache: dict[int, NDArray[np.uint8]] = {}
+        self.cache_limit = cache_mb * 2**20 // (height * width * 3)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.split)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Instances, Placement]:
+        """image[3, H, W] uint8 and its truth, augmented if the draw has a seed."""
+        record = self.split.records[draw.index]
+        placement = fit((record.height, record.width), self.canvas, letterbox=self.letterbox)
+        image = self._placed(draw.index, record, placement)
+        boxes = to_network(torch.from_numpy(record.boxes[~record.crowd]), placement).numpy()
+        labels = record.labels[~record.crowd]
+        if self.augmenter is not None and draw.seed is not None:
+            image, boxes, labels = self.augmenter(image, boxes, labels, seed=draw.seed)
+        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return tensor, Instances(torch.from_numpy(boxes), torch.from_numpy(labels)), placement
+
+    def _placed(self, index: int, record: Record, placement: Placement) -> NDArray[np.uint8]:
+        if index in self.cache:
+            return self.cache[index]
+        image = place(images.load(record.file, (record.height, record.width)), placement)
+        if len(self.cache) < self.cache_limit:
+            self.cache[index] = image
+        return image
+
+
+def sampling_weights(split: Split, *, balance: float) -> Tensor:
+    """How often each image is drawn: by its rarest class, (most frequent / its boxes) ** balance.
+
+    The repeat-factor idea of LVIS (Gupta et al. 2019): an image counts as much as its rarest
+    class asks for; images without objects weigh 1.
+    """
+    counts = split.frequencies()
+    weights = [
+        (counts.max() / counts[record.labels].min()) ** balance if len(record.labels) else 1.0
+        for record in split.records
+    ]
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+class Order:
+    """The batches of one epoch, as lists of draws: a permutation, or a balanced sample."""
+
+    def __init__(self, split: Split, *, batch_size: int, balance: float, seed: int) -> None:
+        """The order of an epoch depends on the seed and its number alone."""
+        self.weights = sampling_weights(split, balance=balance) if balance else None
+        self.count, self.batch_size, self.seed = len(split), batch_size, seed
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        """Number of batches: of nearly equal size, about `batch_size`."""
+        return max(round(self.count / self.batch_size), 1)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Draws of `self.epoch`."""
+        random = generator(self.seed, "order", self.epoch)
+        if self.weights is None:
+            indices = torch.randperm(self.count, generator=random)
+        else:
+            indices = torch.multinomial(self.weights, self.count, True, generator=random)
+        draws = [
+            Draw(index, key(self.seed, "augment", self.epoch, position))
+            for position, index in enumerate(indices.tolist())
+        ]
+        for part in np.array_split(np.arange(self.count), len(self)):
+            yield [draws[i] for i in part]
+
+
+def collate(samples: list[tuple[Tensor, Instances, Placement]]) -> Batch:
+    """Stack samples."""
+    tensors, instances, placements = zip(*samples, strict=True)
+    return Batch(torch.stack(tensors), list(instances), list(placements))
+
+
+def training_loader(samples: Samples, order: Order, *, workers: int) -> DataLoader[Batch]:
+    """Batches of `order.epoch`; set it before each pass, workers live on between them."""
+    return DataLoader(
+        samples,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+    )
+
+
+def in_order(samples: Samples, *, batch_size: int) -> Iterator[Batch]:
+    """Every image once, as it is, in this process."""
+    for start in range(0, len(samples), batch_size):
+        stop = min(start + batch_size, len(samples))
+        yield collate([samples[Draw(index)] for index in range(start, stop)])
+
+
+def default_workers(device: torch.device) -> int:
+    """None on a CPU, whose cores the model needs; else one for each core, at most 8."""
+    return 0 if device.type == "cpu" else min(os.cpu_count() or 1, 8)
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)

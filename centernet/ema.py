@@ -1,0 +1,32 @@
+"""The running average of the weights, which is what gets evaluated, kept and used."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Ema:
+    """Exponential moving average of a model, batch-norm statistics included.
+
+    The decay warms up as min(decay, (1 + t) / (10 + t)), so early steps are forgotten.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        """Start from a copy of the model."""
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.step = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move one step towards the model's weights; integer buffers are copied."""
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        self.step += 1
+        ours, theirs = self.model.state_dict().values(), model.state_dict().values()
+        pairs = list(zip(ours, theirs, strict=True))
+        floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+        for a, b in pairs:
+            if not a.is_floating_point():
+                a.copy_(b)

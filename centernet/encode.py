@@ -1,0 +1,114 @@
+"""Instances -> Maps: a Gaussian at each centre, for the whole batch, on the training device.
+
+Targets of Objects as Points (Zhou et al. 2019, section 3): the heatmap of a class is the maximum
+over its objects of exp(-d² / 2σ²) around the centre's cell; size and offset live at that cell.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from centernet.structures import Instances, Maps
+
+CHUNK = 1 << 24  # Gaussian values rendered at once: 64 MiB
+
+
+def sigma_area(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> Tensor:
+    """sqrt(w·h) / sigma_divisor for size[N, 2], in cells."""
+    return size.prod(1).sqrt() / sigma_divisor
+
+
+def sigma_overlap(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> Tensor:
+    """The published rule: a corner may move by the radius and still keep IoU `min_overlap`.
+
+    The smallest of the radii for one corner in and one out, both in, both out (CornerNet, with
+    the denominators that the published CenterNet code uses), whole; sigma = (2·radius + 1) / 6.
+    """
+    w, h = size.ceil().unbind(1)  # the published code takes whole cells
+    total, area, o = w + h, w * h, min_overlap
+
+    def root(a: float, b: Tensor, c: Tensor) -> Tensor:
+        return (b + (b * b - 4 * a * c).clamp(min=0).sqrt()) / 2
+
+    radius = torch.stack([
+        root(1, total, area * (1 - o) / (1 + o)),
+        root(4, 2 * total, (1 - o) * area),
+        root(4 * o, -2 * o * total, (o - 1) * area),
+    ]).amin(0).floor().clamp(min=0)  # fmt: skip
+    return (2 * radius + 1) / 6
+
+
+SIGMA_RULES: dict[str, Callable[..., Tensor]] = {"area": sigma_area, "overlap": sigma_overlap}
+
+
+def encode(
+    instances: list[Instances],
+    *,
+    classes: int,
+    height: int,
+    width: int,
+    stride: int = 4,
+    sigma_rule: str = "area",
+    sigma_divisor: float = 6.0,
+    min_overlap: float = 0.7,
+) -> Maps:
+    """Target maps of a batch; boxes in pixels of the height x width network input.
+
+    Objects without area, or whose centre lies outside, are dropped. Where two centres share a
+    cell, the smaller object is regressed there and both heatmaps have their peak.
+    """
+    device = instances[0].boxes.device
+    h, w = height // stride, width // stride
+    boxes = torch.cat([one.boxes for one in instances]).float() / stride
+    labels = torch.cat([one.labels for one in instances])
+    counts = torch.tensor([len(one.labels) for one in instances], device=device)
+    batch = torch.repeat_interleave(torch.arange(len(instances), device=device), counts)
+
+    centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    limit = torch.tensor((w, h), device=device)
+    keep = (size > 0).all(1) & (centre >= 0).all(1) & (centre < limit).all(1)
+    centre, size, labels, batch = centre[keep], size[keep], labels[keep], batch[keep]
+    cell = centre.floor()
+    sigma = SIGMA_RULES[sigma_rule](size, sigma_divisor=sigma_divisor, min_overlap=min_overlap)
+
+    heatmap = torch.zeros(len(instances) * classes, h * w, device=device)
+    step = max(CHUNK // (h * w), 1)
+    for start in range(0, len(labels), step):
+        part = slice(start, start + step)
+        rendered = gaussians(cell[part], sigma[part], h=h, w=w).flatten(1)
+        plane = (batch[part] * classes + labels[part])[:, None].expand_as(rendered)
+        heatmap.scatter_reduce_(0, plane, rendered, "amax")
+
+    x, y = cell.long().unbind(1)
+    index = (batch * h + y) * w + x
+    first = smallest_of_each(index, size.prod(1))
+    index = index[first]
+    regression = torch.zeros(len(instances) * h * w, 5, device=device)
+    at_centre = torch.cat([size, centre - cell, torch.ones_like(size[:, :1])], 1)
+    regression[index] = at_centre[first]
+    planes = regression.view(len(instances), h, w, 5).permute(0, 3, 1, 2)
+    return Maps(
+        heatmap.view(len(instances), classes, h, w), planes[:, :2], planes[:, 2:4], planes[:, 4:]
+    )
+
+
+def gaussians(cell: Tensor, sigma: Tensor, *, h: int, w: int) -> Tensor:
+    """[N, h, w]: a Gaussian of sigma[N] around each cell[N, 2] (x, y), cut off at 3 sigma."""
+    x = torch.arange(w, device=cell.device) - cell[:, :1]
+    y = torch.arange(h, device=cell.device) - cell[:, 1:]
+    reach = (3 * sigma + 1e-4).floor()[:, None]  # the published window: radius = floor(3 sigma)
+    scale = -1 / (2 * sigma.square()[:, None])
+    along_x = torch.exp(x.square() * scale) * (x.abs() <= reach)
+    along_y = torch.exp(y.square() * scale) * (y.abs() <= reach)
+    return along_y[:, :, None] * along_x[:, None, :]
+
+
+def smallest_of_each(index: Tensor, area: Tensor) -> Tensor:
+    """Positions, one for each distinct value of index[N]: that of the smallest area[N]."""
+    by_area = area.argsort(stable=True)
+    order = by_area[index[by_area].argsort(stable=True)]
+    ordered = index[order]
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return order[first]

@@ -1,0 +1,22 @@
+"""The one exception that a user caused and can mend; command lines print it as one line, exit 2."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in a command, file or data set: names the place, the rule, what came, what may."""
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, with whatever could move a terminal's cursor made visible."""
+    text = re.sub(r"\s*[\r\n]+\s*", "; ", text.strip())
+    return "".join(c if unicodedata.category(c)[0] != "C" else repr(c)[1:-1] for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the nearest of `known`, else the empty string."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

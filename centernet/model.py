@@ -1,0 +1,88 @@
+"""images -> Maps: a backbone, a neck to stride 4, three heads."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from centernet.backbones import BACKBONES, Backbone
+from centernet.errors import UserError, did_you_mean
+from centernet.structures import Maps
+
+STRIDE = 4
+PRIOR_BIAS = -2.19  # sigmoid(-2.19) = 0.1: an untrained heatmap is nearly empty
+
+
+def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; the same size out as in."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Neck(nn.Module):
+    """Feature pyramid (Lin et al. 2017) down to its finest level: one map[B, channels, h, w].
+
+    From the coarsest feature on: upsample, add the next finer one through a 1x1 convolution,
+    smooth with a 3x3 convolution.
+    """
+
+    def __init__(self, inputs: tuple[int, ...], channels: int) -> None:
+        """One lateral convolution for each feature, one smoothing for each step down."""
+        super().__init__()
+        self.lateral = nn.ModuleList(convolution(width, channels, 1) for width in inputs)
+        self.smooth = nn.ModuleList(convolution(channels, channels, 3) for _ in inputs[1:])
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Merge features, finest first."""
+        levels = [layer(x) for layer, x in zip(self.lateral, features, strict=True)]
+        merged = levels[-1]
+        for level, smooth in zip(levels[-2::-1], self.smooth, strict=True):
+            merged = smooth(level + interpolate(merged, scale_factor=2.0, mode="nearest"))
+        return merged
+
+
+def head(channels: int, outputs: int) -> nn.Sequential:
+    """The paper's head: a 3x3 convolution, ReLU, a 1x1 convolution."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, outputs, 1),
+    )
+
+
+class CenterNet(nn.Module):
+    """Objects as Points: heatmap logits, size and offset for every cell of stride 4."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, *, classes: int, channels: int) -> None:
+        """Put the neck and the heads on a backbone; its normalisation is part of the weights."""
+        super().__init__()
+        self.backbone = backbone
+        self.neck = Neck(backbone.channels, channels)
+        self.heatmap = head(channels, classes)
+        self.size = head(channels, 2)
+        self.offset = head(channels, 2)
+        nn.init.constant_(self.heatmap[-1].bias, PRIOR_BIAS)
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1) * 255)
+
+    def forward(self, images: Tensor) -> Maps:
+        """Maps of images[B, 3, H, W], uint8 or float, RGB, 0...255."""
+        features = self.backbone((images.float() - self.mean) / self.std)
+        merged = self.neck(features)
+        return Maps(self.heatmap(merged), self.size(merged), self.offset(merged))
+
+
+def build(*, backbone: str, pretrained: Any, channels: int, classes: int) -> CenterNet:
+    """A CenterNet by the name of its backbone."""
+    if backbone not in BACKBONES:
+        hint = did_you_mean(backbone, BACKBONES) or f" (one of {', '.join(BACKBONES)})"
+        raise UserError(f"model.backbone: no backbone is named {backbone}{hint}")
+    extractor = BACKBONES[backbone](pretrained=bool(pretrained))
+    return CenterNet(extractor, classes=classes, channels=channels)

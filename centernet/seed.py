@@ -1,0 +1,27 @@
+"""Keyed randomness: every draw depends on what it is for, never on what was drawn before."""
+
+import os
+from hashlib import blake2b
+
+import cv2
+import torch
+
+
+def key(*parts: int | str) -> int:
+    """A 32-bit seed for (seed, purpose, epoch, sample ...): the same parts, the same draw."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A CPU generator started from `key(*parts)`."""
+    return torch.Generator().manual_seed(key(*parts))
+
+
+def set_up(*, threads: int, deterministic: bool, cudnn_benchmark: bool) -> None:
+    """Make results repeatable for a thread count; deterministic mode also on CUDA, bit for bit."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's condition for it
+    cv2.setNumThreads(0)  # loader workers are the parallelism
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = cudnn_benchmark and not deterministic
+    torch.use_deterministic_algorithms(deterministic)

@@ -1,0 +1,58 @@
+"""The nouns of the pipeline, with their shapes."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """The true objects of one image: boxes[N, 4] xyxy in pixels, labels[N] int64."""
+
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """What the network predicts, and what it should: one value a cell, stride 4.
+
+    heatmap[B, C, h, w]: logits (prediction) or 0...1 with 1 at centres (target);
+    size[B, 2, h, w]: box width and height, in cells; offset[B, 2, h, w]: centre minus its cell
+    (x, y), in cells; mask[B, 1, h, w]: 1 where an object's centre lies (target only).
+    """
+
+    heatmap: Tensor
+    size: Tensor
+    offset: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Found objects, best first: boxes[K, 4] xyxy in pixels, scores[K] 0...1, labels[K] int64."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training images, as `train` yields it.
+
+    losses: means over the steps, unweighted by term, and their weighted `total`;
+    metrics: COCO numbers of the EMA weights on val (empty where not evaluated);
+    digest: of all model and EMA weights, so that two trainings can be compared bit for bit.
+    """
+
+    number: int  # from 1
+    losses: dict[str, float]
+    metrics: dict[str, float]
+    learning_rate: float  # at the end of the epoch
+    seconds: float  # training
+    seconds_evaluating: float
+    images_per_second: float  # training
+    digest: str
+    best: bool  # the highest val AP so far
+    restored: bool = field(default=False, compare=False)  # read from a checkpoint

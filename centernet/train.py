@@ -1,0 +1,316 @@
+"""train(config) yields one Epoch at a time; the caller's loop logs, prunes and stops.
+
+A training is a folder: `last.safetensors` (to go on from, exactly) and `best.safetensors` (the
+EMA weights of the highest val AP). Called again on the same folder, it goes on where it was.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from centernet import checkpoint, seed
+from centernet.augment import Augmenter
+from centernet.config import Config, differences, flatten, resolve
+from centernet.dataset.coco import Split, check_disjoint, read, refuse
+from centernet.dataset.loader import (
+    Batch,
+    Order,
+    Samples,
+    default_workers,
+    in_order,
+    training_loader,
+)
+from centernet.ema import Ema
+from centernet.encode import encode
+from centernet.errors import UserError
+from centernet.evaluate import evaluate
+from centernet.losses import losses
+from centernet.model import STRIDE, CenterNet, build
+from centernet.predict import detect, weights_record
+from centernet.structures import Epoch
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+FREE = {"data.workers", "data.cache_mb", "data.folder", "train.device"}  # may differ on resuming
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became infinite or NaN: names epoch, step and term."""
+
+
+@dataclass(slots=True)
+class State:
+    """What changes while training."""
+
+    model: CenterNet
+    ema: Ema
+    optimizer: torch.optim.Optimizer
+    epochs: list[Epoch]
+
+
+def train(config: Config, folder: Path) -> Iterator[Epoch]:
+    """Train a detector, yielding each epoch once it is in `folder`'s checkpoint.
+
+    Epochs that a checkpoint there already holds come first, marked `restored`. UserError for bad
+    data or a folder of another training; NonFiniteLoss where the loss diverges.
+    """
+    device = choose_device(config.train.device)
+    seed.set_up(
+        threads=config.train.threads or os.cpu_count() or 1,
+        deterministic=config.train.deterministic,
+        cudnn_benchmark=config.train.cudnn_benchmark,
+    )
+    train_split, val_split = read_splits(config)
+    loader, order = make_loader(config, train_split, device)
+    val = samples(config, val_split)
+    state = make_state(config, len(train_split.classes), device)
+    restore(state, config, folder / LAST, train_split)
+    yield from (replace(epoch, restored=True) for epoch in state.epochs)
+
+    for number in range(len(state.epochs) + 1, config.train.epochs + 1):
+        order.epoch = number
+        started = time.perf_counter()
+        means, learning_rate = train_epoch(state, loader, config, number, device)
+        seconds = time.perf_counter() - started
+        metrics = {}
+        if number % config.train.evaluate_every == 0 or number == config.train.epochs:
+            metrics = validate(state.ema.model, val, config, device)
+        best = metrics.get("AP", -1.0) > max(
+            (epoch.metrics.get("AP", -1.0) for epoch in state.epochs), default=-1.0
+        )
+        epoch = Epoch(
+            number=number,
+            losses=means,
+            metrics=metrics,
+            learning_rate=learning_rate,
+            seconds=seconds,
+            seconds_evaluating=time.perf_counter() - started - seconds,
+            images_per_second=len(train_split) / seconds,
+            digest=checkpoint.digest(state.model.state_dict(), state.ema.model.state_dict()),
+            best=best,
+        )
+        state.epochs.append(epoch)
+        if best:
+            record = weights_record(config, train_split.classes)
+            checkpoint.write(folder / BEST, state.ema.model.state_dict(), record)
+        if number % config.train.checkpoint_every == 0 or number == config.train.epochs:
+            save(state, config, folder / LAST, train_split)
+        yield epoch
+
+
+def train_epoch(
+    state: State, loader: DataLoader[Batch], config: Config, number: int, device: torch.device
+) -> tuple[dict[str, float], float]:
+    """One pass over the training images: mean losses, and the learning rate at the end."""
+    torch.manual_seed(seed.key(config.train.seed, "epoch", number))
+    state.model.train()
+    steps, done = len(loader), (number - 1) * len(loader)
+    history, rate = [], 0.0
+    for step, batch in enumerate(loader, 1):
+        rate = learning_rate(
+            done + step,
+            steps * config.train.epochs,
+            peak=config.optim.lr,
+            warmup=config.optim.warmup_steps,
+        )
+        terms = train_step(state, batch.to(device), config, rate)
+        history.append(torch.stack([term.detach() for term in terms.values()]))
+        if step % 50 == 0 or step == steps:  # reading a value waits for the device
+            check_finite(torch.stack(history), list(terms), number)
+    means = torch.stack(history).double().mean(0).tolist()
+    return dict(zip(terms, means, strict=True)), rate
+
+
+def train_step(
+    state: State, batch: Batch, config: Config, rate: float
+) -> dict[str, torch.Tensor]:
+    """Forward, loss, backward, clip, step, average."""
+    height, width = batch.images.shape[2:]
+    target = encode(
+        batch.instances,
+        classes=state.model.heatmap[-1].out_channels,
+        height=height,
+        width=width,
+        stride=STRIDE,
+        sigma_rule=config.targets.sigma_rule,
+        sigma_divisor=config.targets.sigma_divisor,
+        min_overlap=config.targets.min_overlap,
+    )
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=mixed(config, batch)):
+        predicted = state.model(batch.images)
+    terms = losses(
+        predicted,
+        target,
+        heatmap_weight=config.loss.heatmap_weight,
+        size_weight=config.loss.size_weight,
+        offset_weight=config.loss.offset_weight,
+        size_loss=config.loss.size_loss,
+        focal_alpha=config.loss.focal_alpha,
+        focal_beta=config.loss.focal_beta,
+    )
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    state.optimizer.zero_grad(set_to_none=True)
+    terms["total"].backward()
+    nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
+    state.optimizer.step()
+    state.ema.update(state.model)
+    return terms
+
+
+def learning_rate(step: int, total: int, *, peak: float, warmup: int) -> float:
+    """Rate of a step (from 1): linear warm-up to the peak, then half a cosine to zero."""
+    warmup = min(warmup, total // 3)  # short trainings warm up for a third at most
+    if step <= warmup:
+        return peak * step / warmup
+    progress = (step - warmup) / max(total - warmup, 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def check_finite(history: torch.Tensor, terms: list[str], number: int) -> None:
+    """NonFiniteLoss names the first step and term of history[steps, terms] that is not finite."""
+    bad = (~history.isfinite()).nonzero()
+    if len(bad):
+        step, term = bad[0].tolist()
+        value = history[step, term].item()
+        raise NonFiniteLoss(f"epoch {number}, step {step + 1}: the {terms[term]} loss is {value}")
+
+
+def validate(
+    model: nn.Module, val: Samples, config: Config, device: torch.device
+) -> dict[str, float]:
+    """COCO metrics of a model on val, in original pixels."""
+    detections = []
+    for batch in in_order(val, batch_size=config.optim.batch_size):
+        images = batch.images.to(device)
+        limits = {"top_k": config.decode.top_k, "nms_iou": config.decode.nms_iou}
+        detections += detect(model, images, batch.placements, **limits)
+    return evaluate(detections, val.split)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one; UserError for a CUDA that is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device: cuda is not available here; use auto or cpu")
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(automatic if name == "auto" else name)
+
+
+def read_splits(config: Config) -> tuple[Split, Split]:
+    """The train and val splits, which share no image."""
+    if config.data.folder is None:
+        raise UserError("data.folder: not set; --set data.folder=FOLDER (images/, train.json, ...)")
+    folder = Path(config.data.folder)
+    splits = read(folder, "train"), read(folder, "val")
+    refuse(list(check_disjoint(list(splits))))
+    return splits
+
+
+def samples(config: Config, split: Split, augmenter: Augmenter | None = None) -> Samples:
+    """The images of a split as the network sees them."""
+    return Samples(
+        split,
+        height=config.data.height,
+        width=config.data.width,
+        letterbox=config.data.resize == "letterbox",
+        cache_mb=config.data.cache_mb,
+        augmenter=augmenter,
+    )
+
+
+def make_loader(
+    config: Config, split: Split, device: torch.device
+) -> tuple[DataLoader[Batch], Order]:
+    """Augmented, balanced batches of a split, and the order that `epoch` is set on."""
+    order = Order(
+        split,
+        batch_size=config.optim.batch_size,
+        balance=config.data.balance,
+        seed=config.train.seed,
+    )
+    workers = default_workers(device) if config.data.workers is None else config.data.workers
+    augmented = samples(config, split, Augmenter(**config.augment.model_dump()))
+    return training_loader(augmented, order, workers=workers), order
+
+
+def make_state(config: Config, classes: int, device: torch.device) -> State:
+    """An untrained model, initialised from the seed, with its optimizer and average."""
+    torch.manual_seed(seed.key(config.train.seed, "init"))
+    model = build(
+        backbone=config.model.backbone,
+        pretrained=config.model.pretrained,
+        channels=config.model.channels,
+        classes=classes,
+    ).to(device)
+    groups = parameter_groups(
+        model,
+        weight_decay=config.optim.weight_decay,
+        backbone_lr_factor=config.optim.backbone_lr_factor,
+    )
+    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, fused=True)
+    return State(model, Ema(model, decay=config.train.ema_decay), optimizer, [])
+
+
+def parameter_groups(
+    model: CenterNet, *, weight_decay: float, backbone_lr_factor: float
+) -> list[dict[str, object]]:
+    """Backbone and the rest, each with and without decay: none on biases and norms."""
+    groups = []
+    for in_backbone, factor in ((True, backbone_lr_factor), (False, 1.0)):
+        own = [p for name, p in model.named_parameters() if name.startswith("backbone.") == in_backbone]
+        for decays in (True, False):
+            parameters = [p for p in own if (p.ndim > 1) == decays]
+            decay = weight_decay if decays else 0.0
+            groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
+    return groups
+
+
+def save(state: State, config: Config, file: Path, split: Split) -> None:
+    """Write the checkpoint that `restore` reads."""
+    tensors = (
+        checkpoint.prefixed("model", state.model.state_dict())
+        | checkpoint.prefixed("ema", state.ema.model.state_dict())
+        | checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(state.optimizer))
+    )
+    record = {
+        "kind": "training",
+        "config": config.model_dump(),
+        "data": split.fingerprint,
+        "ema_step": state.ema.step,
+        "epochs": [asdict(epoch) for epoch in state.epochs],
+    }
+    checkpoint.write(file, tensors, record)
+
+
+def restore(state: State, config: Config, file: Path, split: Split) -> None:
+    """Bring the state to where the checkpoint left it; nothing happens where there is none."""
+    if not file.exists():
+        return
+    tensors, record = checkpoint.read(file)
+    if record.get("kind") != "training":
+        raise UserError(f"{file}: not a training checkpoint")
+    changed = [
+        text
+        for text in differences(resolve(flatten(record["config"])), config)
+        if text.split(":")[0] not in FREE
+    ]
+    if changed or record["data"] != split.fingerprint:
+        what = changed[0] if changed else "other training data"
+        raise UserError(f"{file.parent}: holds another training ({what}); choose another folder")
+    state.model.load_state_dict(checkpoint.under("model", tensors))
+    state.ema.model.load_state_dict(checkpoint.under("ema", tensors))
+    state.ema.step = record["ema_step"]
+    checkpoint.restore_optimizer(state.optimizer, checkpoint.under("optimizer", tensors))
+    state.epochs = [Epoch(**epoch) for epoch in record["epochs"]]
+
+
+def mixed(config: Config, batch: Batch) -> bool:
+    """Whether the network runs in bfloat16."""
+    on_cuda = batch.images.device.type == "cuda"
+    return config.train.precision == "bfloat16" or (config.train.precision == "auto" and on_cuda)
