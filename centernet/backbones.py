@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from urllib.error import URLError
 
 import torch
@@ -79,10 +80,7 @@ def slim(*, pretrained: bool) -> Backbone:
         BasicBlock(32, 32),
     )
     widths = (32, 64, 128, 256)
-    blocks = [
-        BasicBlock(a, b, stride=2, downsample=shrink(a, b))
-        for a, b in zip(widths, widths[1:], strict=False)
-    ]
+    blocks = [BasicBlock(a, b, stride=2, downsample=shrink(a, b)) for a, b in pairwise(widths)]
     net = Backbone(nn.ModuleList([stem, *blocks]), widths, IMAGENET)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

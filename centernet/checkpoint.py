@@ -36,10 +36,10 @@ def write_bytes(file: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, file)
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(file)
     except BaseException:
-        os.unlink(scratch)
+        Path(scratch).unlink()
         raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
@@ -67,7 +67,7 @@ def digest(*groups: Tensors) -> str:
         for name in sorted(tensors):
             tensor = tensors[name].detach().cpu().contiguous()
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.reshape(-1).view(torch.uint8).numpy())
+            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
@@ -93,10 +93,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put `optimizer_tensors` back."""
+    """Put `optimizer_tensors` back, each laid out in memory as its parameter is.
+
+    The fused optimizers walk parameter and state together, by address.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, Tensors] = {}
     for path, tensor in tensors.items():
         index, name = path.split("/")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            tensor = torch.empty_like(parameter).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
-    groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -45,7 +45,8 @@ class Model(Section):
 
     backbone: str = "resnet18"  # a key of BACKBONES
     pretrained: Literal[False, "imagenet"] = False  # initial weights of the backbone
-    channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # of neck and heads
+    channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # of the neck
+    head_channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # in each head
 
 
 class Targets(Section):
@@ -203,7 +204,7 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file, read by a safe loader; UserError for anything else."""
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+        tree = _Loader(file.read_text(encoding="utf-8")).get_single_data()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
@@ -260,4 +261,6 @@ def load(name: str | None = None, overrides: Mapping[str, Any] | None = None) ->
 def differences(ours: Config, theirs: Config) -> Iterator[str]:
     """`path: a -> b` for each field in which two configs differ."""
     left, right = flatten(ours.model_dump()), flatten(theirs.model_dump())
-    yield from (f"{path}: {left[path]} -> {right[path]}" for path in left if left[path] != right[path])
+    yield from (
+        f"{path}: {left[path]} -> {right[path]}" for path in left if left[path] != right[path]
+    )

@@ -16,8 +16,8 @@ def peaks(heatmap: Tensor) -> Tensor:
 def top_boxes(maps: Maps, *, stride: int, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """boxes[B, K, 4] xyxy network pixels, scores[B, K], labels[B, K] of the K highest peaks."""
     classes, h, w = maps.heatmap.shape[1:]
-    scores, index = peaks(maps.heatmap.float().sigmoid()).flatten(1).topk(
-        min(top_k, classes * h * w)
+    scores, index = (
+        peaks(maps.heatmap.float().sigmoid()).flatten(1).topk(min(top_k, classes * h * w))
     )
     labels, cell = index // (h * w), index % (h * w)
     at_peak = cell[:, None].expand(-1, 2, -1)

@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from centernet.dataset.coco import Split
+from centernet.dataset.split import Split
 from centernet.structures import Detections
 
 NUMBERS = (

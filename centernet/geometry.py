@@ -40,9 +40,7 @@ def fit(original: tuple[int, int], canvas: tuple[int, int], *, letterbox: bool) 
     if not letterbox:
         return Placement(original, canvas, canvas)
     scale = min(new / old for new, old in zip(canvas, original, strict=True))
-    h, w = (
-        min(max(round(old * scale), 1), new) for old, new in zip(original, canvas, strict=True)
-    )
+    h, w = (min(max(round(old * scale), 1), new) for old, new in zip(original, canvas, strict=True))
     return Placement(original, (h, w), canvas)
 
 

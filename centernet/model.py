@@ -39,18 +39,21 @@ class Neck(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Merge features, finest first."""
         levels = [layer(x) for layer, x in zip(self.lateral, features, strict=True)]
-        merged = levels[-1]
+        merged: Tensor = levels[-1]
         for level, smooth in zip(levels[-2::-1], self.smooth, strict=True):
             merged = smooth(level + interpolate(merged, scale_factor=2.0, mode="nearest"))
         return merged
 
 
-def head(channels: int, outputs: int) -> nn.Sequential:
-    """The paper's head: a 3x3 convolution, ReLU, a 1x1 convolution."""
+def head(inputs: int, channels: int, outputs: int, *, bias: float = 0.0) -> nn.Sequential:
+    """The paper's head: a 3x3 convolution, ReLU, a 1x1 convolution whose bias starts at `bias`."""
+    last = nn.Conv2d(channels, outputs, 1)
+    assert last.bias is not None, "it has one by default"
+    nn.init.constant_(last.bias, bias)
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.Conv2d(inputs, channels, 3, padding=1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(channels, outputs, 1),
+        last,
     )
 
 
@@ -60,29 +63,37 @@ class CenterNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, *, classes: int, channels: int) -> None:
+    def __init__(
+        self, backbone: Backbone, *, classes: int, channels: int, head_channels: int
+    ) -> None:
         """Put the neck and the heads on a backbone; its normalisation is part of the weights."""
         super().__init__()
         self.backbone = backbone
         self.neck = Neck(backbone.channels, channels)
-        self.heatmap = head(channels, classes)
-        self.size = head(channels, 2)
-        self.offset = head(channels, 2)
-        nn.init.constant_(self.heatmap[-1].bias, PRIOR_BIAS)
+        self.classes = classes
+        self.heatmap = head(channels, head_channels, classes, bias=PRIOR_BIAS)
+        self.size = head(channels, head_channels, 2)
+        self.offset = head(channels, head_channels, 2)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1) * 255)
 
     def forward(self, images: Tensor) -> Maps:
         """Maps of images[B, 3, H, W], uint8 or float, RGB, 0...255."""
-        features = self.backbone((images.float() - self.mean) / self.std)
+        normalised = ((images.float() - self.mean) / self.std).contiguous(
+            memory_format=torch.channels_last
+        )
+        features = self.backbone(normalised)
         merged = self.neck(features)
         return Maps(self.heatmap(merged), self.size(merged), self.offset(merged))
 
 
-def build(*, backbone: str, pretrained: Any, channels: int, classes: int) -> CenterNet:
+def build(
+    *, backbone: str, pretrained: Any, channels: int, head_channels: int, classes: int
+) -> CenterNet:
     """A CenterNet by the name of its backbone."""
     if backbone not in BACKBONES:
         hint = did_you_mean(backbone, BACKBONES) or f" (one of {', '.join(BACKBONES)})"
         raise UserError(f"model.backbone: no backbone is named {backbone}{hint}")
     extractor = BACKBONES[backbone](pretrained=bool(pretrained))
-    return CenterNet(extractor, classes=classes, channels=channels)
+    net = CenterNet(extractor, classes=classes, channels=channels, head_channels=head_channels)
+    return net.to(memory_format=torch.channels_last)  # a third faster, on CPUs and tensor cores

@@ -66,8 +66,9 @@ class Detector:
             image = images.load(image)
         tensor, placement = self.prepare(image)
         device = next(self.model.parameters()).device
-        limits = {"top_k": self.top_k, "nms_iou": self.nms_iou}
-        return detect(self.model, tensor.to(device), [placement], **limits)[0]
+        return detect(
+            self.model, tensor.to(device), [placement], top_k=self.top_k, nms_iou=self.nms_iou
+        )[0]
 
 
 def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
         "model": {
             "backbone": config.model.backbone,
             "channels": config.model.channels,
+            "head_channels": config.model.head_channels,
             "classes": len(classes),
         },
         "classes": list(classes),

@@ -7,8 +7,8 @@ EMA weights of the highest val AP). Called again on the same folder, it goes on 
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from centernet import checkpoint, seed
 from centernet.augment import Augmenter
-from centernet.config import Config, differences, flatten, resolve
-from centernet.dataset.coco import Split, check_disjoint, read, refuse
+from centernet.config import Config
+from centernet.dataset.coco import read_training
 from centernet.dataset.loader import (
     Batch,
     Order,
@@ -27,34 +27,24 @@ from centernet.dataset.loader import (
     in_order,
     training_loader,
 )
-from centernet.ema import Ema
+from centernet.dataset.split import Split
 from centernet.encode import encode
 from centernet.errors import UserError
 from centernet.evaluate import evaluate
 from centernet.losses import losses
-from centernet.model import STRIDE, CenterNet, build
+from centernet.model import STRIDE
 from centernet.predict import detect, weights_record
+from centernet.state import State, make_state, restore, save
 from centernet.structures import Epoch
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-FREE = {"data.workers", "data.cache_mb", "data.folder", "train.device"}  # may differ on resuming
 
 
 class NonFiniteLoss(RuntimeError):
     """A loss became infinite or NaN: names epoch, step and term."""
 
 
-@dataclass(slots=True)
-class State:
-    """What changes while training."""
-
-    model: CenterNet
-    ema: Ema
-    optimizer: torch.optim.Optimizer
-    epochs: list[Epoch]
-
-
-def train(config: Config, folder: Path) -> Iterator[Epoch]:
+def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
     """Train a detector, yielding each epoch once it is in `folder`'s checkpoint.
 
     Epochs that a checkpoint there already holds come first, marked `restored`. UserError for bad
@@ -66,7 +56,9 @@ def train(config: Config, folder: Path) -> Iterator[Epoch]:
         deterministic=config.train.deterministic,
         cudnn_benchmark=config.train.cudnn_benchmark,
     )
-    train_split, val_split = read_splits(config)
+    if config.data.folder is None:
+        raise UserError("data.folder: not set; --set data.folder=FOLDER (images/, train.json, ...)")
+    train_split, val_split = read_training(Path(config.data.folder))
     loader, order = make_loader(config, train_split, device)
     val = samples(config, val_split)
     state = make_state(config, len(train_split.classes), device)
@@ -127,14 +119,12 @@ def train_epoch(
     return dict(zip(terms, means, strict=True)), rate
 
 
-def train_step(
-    state: State, batch: Batch, config: Config, rate: float
-) -> dict[str, torch.Tensor]:
+def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[str, torch.Tensor]:
     """Forward, loss, backward, clip, step, average."""
     height, width = batch.images.shape[2:]
     target = encode(
         batch.instances,
-        classes=state.model.heatmap[-1].out_channels,
+        classes=state.model.classes,
         height=height,
         width=width,
         stride=STRIDE,
@@ -157,7 +147,7 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["factor"]
     state.optimizer.zero_grad(set_to_none=True)
-    terms["total"].backward()
+    terms["total"].backward()  # type: ignore[no-untyped-call]  # torch
     nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
     state.optimizer.step()
     state.ema.update(state.model)
@@ -189,8 +179,7 @@ def validate(
     detections = []
     for batch in in_order(val, batch_size=config.optim.batch_size):
         images = batch.images.to(device)
-        limits = {"top_k": config.decode.top_k, "nms_iou": config.decode.nms_iou}
-        detections += detect(model, images, batch.placements, **limits)
+        detections += detect(model, images, batch.placements, **config.decode.model_dump())
     return evaluate(detections, val.split)
 
 
@@ -200,16 +189,6 @@ def choose_device(name: str) -> torch.device:
         raise UserError("train.device: cuda is not available here; use auto or cpu")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(automatic if name == "auto" else name)
-
-
-def read_splits(config: Config) -> tuple[Split, Split]:
-    """The train and val splits, which share no image."""
-    if config.data.folder is None:
-        raise UserError("data.folder: not set; --set data.folder=FOLDER (images/, train.json, ...)")
-    folder = Path(config.data.folder)
-    splits = read(folder, "train"), read(folder, "val")
-    refuse(list(check_disjoint(list(splits))))
-    return splits
 
 
 def samples(config: Config, split: Split, augmenter: Augmenter | None = None) -> Samples:
@@ -237,77 +216,6 @@ def make_loader(
     workers = default_workers(device) if config.data.workers is None else config.data.workers
     augmented = samples(config, split, Augmenter(**config.augment.model_dump()))
     return training_loader(augmented, order, workers=workers), order
-
-
-def make_state(config: Config, classes: int, device: torch.device) -> State:
-    """An untrained model, initialised from the seed, with its optimizer and average."""
-    torch.manual_seed(seed.key(config.train.seed, "init"))
-    model = build(
-        backbone=config.model.backbone,
-        pretrained=config.model.pretrained,
-        channels=config.model.channels,
-        classes=classes,
-    ).to(device)
-    groups = parameter_groups(
-        model,
-        weight_decay=config.optim.weight_decay,
-        backbone_lr_factor=config.optim.backbone_lr_factor,
-    )
-    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, fused=True)
-    return State(model, Ema(model, decay=config.train.ema_decay), optimizer, [])
-
-
-def parameter_groups(
-    model: CenterNet, *, weight_decay: float, backbone_lr_factor: float
-) -> list[dict[str, object]]:
-    """Backbone and the rest, each with and without decay: none on biases and norms."""
-    groups = []
-    for in_backbone, factor in ((True, backbone_lr_factor), (False, 1.0)):
-        own = [p for name, p in model.named_parameters() if name.startswith("backbone.") == in_backbone]
-        for decays in (True, False):
-            parameters = [p for p in own if (p.ndim > 1) == decays]
-            decay = weight_decay if decays else 0.0
-            groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
-    return groups
-
-
-def save(state: State, config: Config, file: Path, split: Split) -> None:
-    """Write the checkpoint that `restore` reads."""
-    tensors = (
-        checkpoint.prefixed("model", state.model.state_dict())
-        | checkpoint.prefixed("ema", state.ema.model.state_dict())
-        | checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(state.optimizer))
-    )
-    record = {
-        "kind": "training",
-        "config": config.model_dump(),
-        "data": split.fingerprint,
-        "ema_step": state.ema.step,
-        "epochs": [asdict(epoch) for epoch in state.epochs],
-    }
-    checkpoint.write(file, tensors, record)
-
-
-def restore(state: State, config: Config, file: Path, split: Split) -> None:
-    """Bring the state to where the checkpoint left it; nothing happens where there is none."""
-    if not file.exists():
-        return
-    tensors, record = checkpoint.read(file)
-    if record.get("kind") != "training":
-        raise UserError(f"{file}: not a training checkpoint")
-    changed = [
-        text
-        for text in differences(resolve(flatten(record["config"])), config)
-        if text.split(":")[0] not in FREE
-    ]
-    if changed or record["data"] != split.fingerprint:
-        what = changed[0] if changed else "other training data"
-        raise UserError(f"{file.parent}: holds another training ({what}); choose another folder")
-    state.model.load_state_dict(checkpoint.under("model", tensors))
-    state.ema.model.load_state_dict(checkpoint.under("ema", tensors))
-    state.ema.step = record["ema_step"]
-    checkpoint.restore_optimizer(state.optimizer, checkpoint.under("optimizer", tensors))
-    state.epochs = [Epoch(**epoch) for epoch in record["epochs"]]
 
 
 def mixed(config: Config, batch: Batch) -> bool:

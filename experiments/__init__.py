@@ -1,0 +1,1 @@
+"""The search: Optuna and MLflow around the detector of `centernet`."""

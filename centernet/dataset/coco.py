@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,59 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centernet.dataset import images
+from centernet.dataset.split import Problem, Record, Split, check_disjoint, fingerprint, refuse
 from centernet.errors import UserError, one_line
 
 SPLITS = ("train", "val", "test")
 CLIP_TOLERANCE = 1.0  # pixels by which a box may leave its image unnoticed: rounding
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A defect: `fatal` ends the command, the others are skipped and counted."""
-
-    place: str  # file, and id where there is one
-    rule: str  # what is wrong, in the same words for the same defect
-    fatal: bool = True
-
-    def __str__(self) -> str:
-        """One line."""
-        return one_line(f"{self.place}: {self.rule}")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One image and its truth: boxes[N, 4] xyxy in pixels, labels[N] as class indices."""
-
-    id: int
-    file: Path
-    height: int
-    width: int
-    digest: str  # of the file's bytes
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    areas: NDArray[np.float64]  # pixels; decides what COCO calls small, medium and large
-    crowd: NDArray[np.bool_]  # a group: neither trained on nor counted as missed
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The images of `train`, `val` or `test`; classes in the order of their category ids."""
-
-    name: str
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    records: tuple[Record, ...]
-    problems: tuple[Problem, ...]
-    fingerprint: str  # of the images and annotations, wherever they lie
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.records)
-
-    def frequencies(self) -> NDArray[np.int64]:
-        """Boxes of each class."""
-        labels = [record.labels for record in self.records] or [np.empty(0, np.int64)]
-        return np.bincount(np.concatenate(labels), minlength=len(self.classes))
 
 
 @dataclass(slots=True)
@@ -84,12 +35,11 @@ def read(folder: Path, name: str) -> Split:
     return split
 
 
-def refuse(problems: list[Problem]) -> None:
-    """UserError that names the first fatal problem, if there is one."""
-    fatal = [problem for problem in problems if problem.fatal]
-    if fatal:
-        more = f" (and {len(fatal) - 1} more: centernet check-data)" if len(fatal) > 1 else ""
-        raise UserError(f"{fatal[0]}{more}")
+def read_training(folder: Path) -> tuple[Split, Split]:
+    """The train and val splits; UserError where one has a fatal defect, or they share an image."""
+    splits = read(folder, "train"), read(folder, "val")
+    refuse(list(check_disjoint(list(splits))))
+    return splits
 
 
 def inspect(folder: Path, name: str) -> Split:
@@ -111,22 +61,14 @@ def inspect(folder: Path, name: str) -> Split:
         rule = "the split is empty: " + ("no usable box" if records else "no usable image")
         problems.append(Problem(str(file), rule))
     names = tuple(categories.values())
-    fingerprint = _fingerprint(names, records)
-    return Split(name, names, tuple(categories), tuple(records), tuple(problems), fingerprint)
-
-
-def check_disjoint(splits: list[Split]) -> Iterator[Problem]:
-    """Images that two splits share, by content, and splits with different categories."""
-    seen: dict[str, tuple[str, str]] = {}
-    for split in splits:
-        if split.classes != splits[0].classes:
-            rule = f"its categories differ from those of {splits[0].name}.json"
-            yield Problem(f"{split.name}.json", rule)
-        for record in split.records:
-            other, file = seen.setdefault(record.digest, (split.name, record.file.name))
-            if other != split.name:
-                place = f"{split.name}.json: image {record.id} ({record.file.name})"
-                yield Problem(place, f"the same image is in {other}.json ({file})")
+    return Split(
+        name,
+        names,
+        tuple(categories),
+        tuple(records),
+        tuple(problems),
+        fingerprint(names, records),
+    )
 
 
 def _parse(file: Path) -> dict[str, list[dict[str, Any]]]:
@@ -158,9 +100,7 @@ def _categories(tree: dict[str, Any], file: Path) -> dict[int, str]:
     return dict(sorted(rows))
 
 
-def _images(
-    tree: dict[str, Any], file: Path, problems: list[Problem]
-) -> dict[int, dict[str, Any]]:
+def _images(tree: dict[str, Any], file: Path, problems: list[Problem]) -> dict[int, dict[str, Any]]:
     """Well-formed image rows by id."""
     rows: dict[int, dict[str, Any]] = {}
     names: set[str] = set()
@@ -220,7 +160,7 @@ def _defect(
     seen: set[int],
 ) -> tuple[str, bool] | None:
     """The rule that an annotation breaks, and whether that is fatal."""
-    id, image, box = row.get("id"), row.get("image_id"), row.get("bbox")
+    id, image, box = (row.get(key) for key in ("id", "image_id", "bbox"))
     if not _is_int(id) or not _is_int(image):
         return "needs a whole id and image_id", True
     if id in seen:
@@ -229,7 +169,7 @@ def _defect(
         return "its image is not in the file", True
     if row.get("category_id") not in category_ids:
         return f"unknown category {row.get('category_id')!r}", True
-    if not _is_box(box):
+    if box is None or not _is_box(box):
         return "bbox is not four finite numbers x, y, width, height", True
     if image not in rows:
         return None
@@ -281,15 +221,6 @@ def _record(row: dict[str, Any], path: Path, digest: str, truth: _Truth) -> Reco
         np.array(truth.areas, np.float64),
         np.array(truth.crowd, np.bool_),
     )
-
-
-def _fingerprint(classes: tuple[str, ...], records: list[Record]) -> str:
-    """Digest of all that a training can see."""
-    digest = hashlib.sha256(repr(classes).encode())
-    for record in sorted(records, key=lambda record: record.id):
-        truth = (record.boxes.tolist(), record.labels.tolist(), record.crowd.tolist())
-        digest.update(repr((record.id, record.digest, truth)).encode())
-    return digest.hexdigest()[:16]
 
 
 def _is_int(value: Any) -> bool:

@@ -6,9 +6,9 @@ between train, val and test, so val measures what it should.
 """
 
 import json
-import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -35,7 +35,7 @@ def demo_folder(runs: Path) -> Path:
         scratch = Path(tempfile.mkdtemp(prefix=".demo-data-", dir=runs))
         generate(scratch)
         try:
-            os.rename(scratch, folder)
+            scratch.rename(folder)
         except OSError:  # another process was faster; its files are the same
             shutil.rmtree(scratch)
             if not folder.is_dir():
@@ -43,13 +43,13 @@ def demo_folder(runs: Path) -> Path:
     return folder
 
 
-def generate(folder: Path) -> None:
-    """Write images/ and the three COCO files: the same bytes every time."""
+def generate(folder: Path, counts: Mapping[str, int] = IMAGES) -> None:
+    """Write images/ and the three COCO files, of so many images: the same bytes every time."""
     from sklearn.datasets import load_digits, load_sample_images
 
     digits, photographs = load_digits(), load_sample_images().images
     (folder / "images").mkdir()
-    for part, (split, count) in enumerate(IMAGES.items()):
+    for part, (split, count) in enumerate(counts.items()):
         # 3/5, 1/5 and 1/5 of the digits of a class; a third of the photographs' width each
         pools = [_share(digits.images[digits.target == digit], part) for digit in CLASSES]
         regions = [np.array_split(photo, 3, axis=1)[part] for photo in photographs]
@@ -66,7 +66,9 @@ def generate(folder: Path) -> None:
 
 
 def _share(digits: NDArray[np.float64], part: int) -> NDArray[np.float64]:
-    return digits[np.maximum(np.arange(len(digits)) % 5 - 2, 0) == part]
+    fifths = np.arange(len(digits)) % 5  # 0, 1, 2 to train, 3 to val, 4 to test
+    chosen: NDArray[np.float64] = digits[np.maximum(fifths - 2, 0) == part]
+    return chosen
 
 
 def compose(
@@ -105,7 +107,8 @@ def _ink(random: np.random.Generator, pool: NDArray[np.float64]) -> NDArray[np.f
     side = int(np.exp(random.uniform(*np.log(SIDES))))
     ink = cv2.resize(digit, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     rows, columns = (np.flatnonzero((ink > 0.3).any(axis)) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    visible: NDArray[np.float64] = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return visible
 
 
 def _contrast(random: np.random.Generator, patch: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from centernet.augment import Augmenter
 from centernet.dataset import images
-from centernet.dataset.coco import Record, Split
+from centernet.dataset.split import Record, Split
 from centernet.geometry import Placement, fit, place, to_network
 from centernet.seed import generator, key
 from centernet.structures import Instances
@@ -134,8 +134,8 @@ def collate(samples: list[tuple[Tensor, Instances, Placement]]) -> Batch:
 
 def training_loader(samples: Samples, order: Order, *, workers: int) -> DataLoader[Batch]:
     """Batches of `order.epoch`; set it before each pass, workers live on between them."""
-    return DataLoader(
-        samples,
+    return DataLoader(  # its type says that it yields what `samples` hold; `collate` changes that
+        samples,  # type: ignore[arg-type]  # as said
         batch_sampler=order,
         num_workers=workers,
         collate_fn=collate,

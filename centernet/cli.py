@@ -1,0 +1,85 @@
+"""centernet train | evaluate | predict | export | check-data"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from centernet.errors import UserError, one_line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 if it succeeded, 1 if data has defects, 2 for a user's mistake."""
+    options = parser().parse_args(arguments)
+    try:
+        from centernet import commands  # late: it imports torch
+
+        return int(getattr(commands, options.command.replace("-", "_"))(options))
+    except UserError as error:
+        print(f"centernet: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("centernet: interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(
+        prog="centernet",
+        description="Train and use CenterNet detectors. For studies, see experiments --help.",
+        allow_abbrev=False,
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a detector, or continue its training")
+    train.add_argument("--config", default="default", help="preset or YAML file (default: default)")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a config field: --set optim.lr=1.0e-3 --set data.folder=FOLDER",
+    )
+    train.add_argument(
+        "--output", type=Path, help="folder for weights and logs (default: runs/train/CONFIG-DATA)"
+    )
+    train.add_argument(
+        "--log",
+        choices=("tensorboard", "wandb", "none"),
+        default="tensorboard",
+        help="where the curves go (default: tensorboard)",
+    )
+
+    evaluate = commands.add_parser("evaluate", help="COCO mAP on val (or another split)")
+    add_weights(evaluate)
+    evaluate.add_argument("--data", type=Path, required=True, help="COCO data folder")
+    evaluate.add_argument("--split", default="val", choices=("train", "val", "test"))
+
+    predict = commands.add_parser("predict", help="detect objects in images")
+    add_weights(predict)
+    predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
+    predict.add_argument("--output", type=Path, default=Path("runs/predict"), help="for pictures")
+    predict.add_argument("--json", action="store_true", help="print boxes, write no pictures")
+    predict.add_argument(
+        "--shown", type=float, default=0.3, help="lowest score drawn or printed (default: 0.3)"
+    )
+
+    export = commands.add_parser("export", help="write ONNX, checked against torch on real images")
+    add_weights(export)
+    export.add_argument("--images", type=Path, required=True, help="folder of images to check on")
+    export.add_argument("--output", type=Path, required=True, help="the .onnx file")
+
+    check = commands.add_parser("check-data", help="every defect of a COCO data folder")
+    check.add_argument("folder", type=Path, help="with images/, train.json, val.json, test.json")
+    return root
+
+
+def add_weights(command: argparse.ArgumentParser) -> None:
+    """The option that names a trained model."""
+    command.add_argument(
+        "--weights", type=Path, required=True, help="best.safetensors of a training"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The nouns of a data set: Record (an image and its truth), Split (many), Problem (a defect)."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from centernet.errors import UserError, one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A defect: `fatal` ends the command, the others are skipped and counted."""
+
+    place: str  # file, and id where there is one
+    rule: str  # what is wrong, in the same words for the same defect
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        """One line."""
+        return one_line(f"{self.place}: {self.rule}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image and its truth: boxes[N, 4] xyxy in pixels, labels[N] as class indices."""
+
+    id: int
+    file: Path
+    height: int
+    width: int
+    digest: str  # of the file's bytes
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    areas: NDArray[np.float64]  # pixels; decides what COCO calls small, medium and large
+    crowd: NDArray[np.bool_]  # a group: neither trained on nor counted as missed
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The images of `train`, `val` or `test`; classes in the order of their category ids."""
+
+    name: str
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+    fingerprint: str  # of the images and annotations, wherever they lie
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.records)
+
+    def frequencies(self) -> NDArray[np.int64]:
+        """Boxes of each class."""
+        labels = [record.labels for record in self.records] or [np.empty(0, np.int64)]
+        return np.bincount(np.concatenate(labels), minlength=len(self.classes))
+
+
+def refuse(problems: list[Problem]) -> None:
+    """UserError that names the first fatal problem, if there is one."""
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        more = f" (and {len(fatal) - 1} more: centernet check-data)" if len(fatal) > 1 else ""
+        raise UserError(f"{fatal[0]}{more}")
+
+
+def check_disjoint(splits: list[Split]) -> Iterator[Problem]:
+    """Images that two splits share, by content, and splits with different categories."""
+    seen: dict[str, tuple[str, str]] = {}
+    for split in splits:
+        if split.classes != splits[0].classes:
+            rule = f"its categories differ from those of {splits[0].name}.json"
+            yield Problem(f"{split.name}.json", rule)
+        for record in split.records:
+            other, file = seen.setdefault(record.digest, (split.name, record.file.name))
+            if other != split.name:
+                place = f"{split.name}.json: image {record.id} ({record.file.name})"
+                yield Problem(place, f"the same image is in {other}.json ({file})")
+
+
+def fingerprint(classes: tuple[str, ...], records: list[Record]) -> str:
+    """Digest of all that a training can see."""
+    digest = hashlib.sha256(repr(classes).encode())
+    for record in sorted(records, key=lambda record: record.id):
+        truth = (record.boxes.tolist(), record.labels.tolist(), record.crowd.tolist())
+        digest.update(repr((record.id, record.digest, truth)).encode())
+    return digest.hexdigest()[:16]

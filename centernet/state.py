@@ -1,0 +1,100 @@
+"""What changes while training: made from a config, saved to a checkpoint, restored exactly."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from centernet import checkpoint, seed
+from centernet.config import Config, differences, flatten, resolve
+from centernet.dataset.split import Split
+from centernet.ema import Ema
+from centernet.errors import UserError
+from centernet.model import CenterNet, build
+from centernet.structures import Epoch
+
+FREE = {"data.folder", "data.workers", "data.cache_mb", "train.device"}  # may change on resuming
+
+
+@dataclass(slots=True)
+class State:
+    """What changes while training."""
+
+    model: CenterNet
+    ema: Ema
+    optimizer: torch.optim.Optimizer
+    epochs: list[Epoch]
+
+
+def make_state(config: Config, classes: int, device: torch.device) -> State:
+    """An untrained model, initialised from the seed, with its optimizer and average."""
+    torch.manual_seed(seed.key(config.train.seed, "init"))
+    model = build(
+        backbone=config.model.backbone,
+        pretrained=config.model.pretrained,
+        channels=config.model.channels,
+        head_channels=config.model.head_channels,
+        classes=classes,
+    ).to(device)
+    groups = parameter_groups(
+        model,
+        weight_decay=config.optim.weight_decay,
+        backbone_lr_factor=config.optim.backbone_lr_factor,
+    )
+    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, fused=True)
+    return State(model, Ema(model, decay=config.train.ema_decay), optimizer, [])
+
+
+def parameter_groups(
+    model: CenterNet, *, weight_decay: float, backbone_lr_factor: float
+) -> list[dict[str, object]]:
+    """Backbone and the rest, each with and without decay: none on biases and norms."""
+    groups = []
+    for in_backbone, factor in ((True, backbone_lr_factor), (False, 1.0)):
+        own = [
+            p for name, p in model.named_parameters() if name.startswith("backbone.") == in_backbone
+        ]
+        for decays in (True, False):
+            parameters = [p for p in own if (p.ndim > 1) == decays]
+            decay = weight_decay if decays else 0.0
+            groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
+    return groups
+
+
+def save(state: State, config: Config, file: Path, split: Split) -> None:
+    """Write the checkpoint that `restore` reads."""
+    tensors = (
+        checkpoint.prefixed("model", state.model.state_dict())
+        | checkpoint.prefixed("ema", state.ema.model.state_dict())
+        | checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(state.optimizer))
+    )
+    record = {
+        "kind": "training",
+        "config": config.model_dump(),
+        "data": split.fingerprint,
+        "ema_step": state.ema.step,
+        "epochs": [asdict(epoch) for epoch in state.epochs],
+    }
+    checkpoint.write(file, tensors, record)
+
+
+def restore(state: State, config: Config, file: Path, split: Split) -> None:
+    """Bring the state to where the checkpoint left it; nothing happens where there is none."""
+    if not file.exists():
+        return
+    tensors, record = checkpoint.read(file)
+    if record.get("kind") != "training":
+        raise UserError(f"{file}: not a training checkpoint")
+    changed = [
+        text
+        for text in differences(resolve(flatten(record["config"])), config)
+        if text.split(":")[0] not in FREE
+    ]
+    if changed or record["data"] != split.fingerprint:
+        what = changed[0] if changed else "other training data"
+        raise UserError(f"{file.parent}: holds another training ({what}); choose another folder")
+    state.model.load_state_dict(checkpoint.under("model", tensors))
+    state.ema.model.load_state_dict(checkpoint.under("ema", tensors))
+    state.ema.step = record["ema_step"]
+    checkpoint.restore_optimizer(state.optimizer, checkpoint.under("optimizer", tensors))
+    state.epochs = [Epoch(**epoch) for epoch in record["epochs"]]

@@ -1,0 +1,79 @@
+"""experiments search | status | register | reproduce | ui"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from centernet.errors import UserError, one_line
+
+DATA_HELP = "folder with images/, train.json, val.json (COCO format); default: embedded demo data"
+STUDY_HELP = "default: the study searched last"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 if it succeeded, 1 if a comparison failed, 2 for a user's mistake."""
+    options = parser().parse_args(arguments)
+    try:
+        from experiments import commands  # late: it imports torch and MLflow
+
+        return int(getattr(commands, options.command)(options))
+    except UserError as error:
+        print(f"experiments: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("experiments: interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(
+        prog="experiments",
+        description="Tune, track, promote and reproduce CenterNet detectors.",
+        allow_abbrev=False,
+    )
+    root.add_argument(
+        "--settings", type=Path, default=Path("mlflow.yaml"), help="default: mlflow.yaml"
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    search = commands.add_parser("search", help="launch a study, or continue it")
+    search.add_argument("--space", type=Path, required=True, help="search space (YAML)")
+    search.add_argument("--data", type=Path, help=DATA_HELP)
+    search.add_argument("--trials", type=positive, help="the study's total; default: the space's")
+    search.add_argument("--study", help="default: the names of space and data: weights-vehicles")
+    search.add_argument("--config", help="preset or file to start from; default: the space's")
+    search.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a config field"
+    )
+
+    status = commands.add_parser("status", help="the trials of a study")
+    status.add_argument("study", nargs="?", help=STUDY_HELP)
+
+    register = commands.add_parser("register", help="register a trial's model as the champion")
+    register.add_argument("trial", type=int)
+    register.add_argument("--study", help=STUDY_HELP)
+
+    reproduce = commands.add_parser(
+        "reproduce", help="train a trial again and compare, bit by bit; exit status 1 if it differs"
+    )
+    reproduce.add_argument("trial", type=int)
+    reproduce.add_argument("--study", help=STUDY_HELP)
+    reproduce.add_argument("--data", type=Path, help="where its data lies now, if it moved")
+    reproduce.add_argument("--workers", type=int, help="loader processes; changes no result")
+
+    ui = commands.add_parser("ui", help="the MLflow UI, on 127.0.0.1")
+    ui.add_argument("--port", type=int, help="default: ui_port of mlflow.yaml")
+    return root
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What a search looks like on the screen: a live table on a terminal, a line a step elsewhere."""
+
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from experiments.objective import Progress
+
+ROWS = 20  # trials shown; older ones scroll away
+STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "RUNNING": "bold cyan"}
+
+
+def short(path: str) -> str:
+    """`targets.sigma_divisor` -> `sigma_divisor`."""
+    return path.rpartition(".")[2]
+
+
+def number(value: object) -> str:
+    """A parameter's value in few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def percent(value: float | None) -> str:
+    """An AP, or nothing yet."""
+    return "" if value is None else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """`95` -> `1:35`."""
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Screen:
+    """Progress of a study, shown as it comes."""
+
+    def __init__(self, console: Console, *, trials: int, known: Iterable[Progress]) -> None:
+        """`known`: the trials that are finished already."""
+        self.console, self.trials = console, trials
+        self.rows = {progress.trial: progress for progress in known}
+        self.before = len(self.rows)  # not run now, so not in the estimate
+        self.started = time.monotonic()
+        self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
+
+    def __enter__(self) -> "Screen":
+        """Start drawing."""
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last table on the screen."""
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def follow(self, events: Iterator[Progress]) -> None:
+        """Show every event."""
+        for progress in events:
+            self.rows[progress.trial] = progress
+            if not self.console.is_terminal:
+                self.console.print(self.line(progress), highlight=False, soft_wrap=True)
+
+    @property
+    def best(self) -> Progress | None:
+        """The complete trial of the highest AP."""
+        done = [row for row in self.rows.values() if row.state == "COMPLETE"]
+        return max(done, key=lambda row: (row.value or 0.0, -row.trial), default=None)
+
+    def left(self) -> float | None:
+        """Seconds to the end at the pace so far, in trials; unknown before the first epoch."""
+        now = list(self.rows.values())[self.before :]
+        done = sum(row.state != "RUNNING" for row in now)
+        running = sum(
+            row.epoch.number / row.epochs for row in now if row.state == "RUNNING" and row.epoch
+        )
+        progress = done + running
+        remaining = self.trials - self.before - progress
+        return (time.monotonic() - self.started) / progress * remaining if progress else None
+
+    def line(self, row: Progress) -> str:
+        """One event as a line of a log."""
+        epoch = row.epoch
+        values = " ".join(f"{short(path)}={number(value)}" for path, value in row.params.items())
+        if row.state != "RUNNING":
+            why = f" ({row.reason})" if row.reason else ""
+            return f"trial {row.trial}: {row.state}, best AP {percent(row.value) or '-'}{why}"
+        if epoch is None:
+            return f"trial {row.trial}: {values}"
+        left = self.left()
+        ap = f", AP {percent(epoch.metrics['AP'])}" if "AP" in epoch.metrics else ""
+        return (
+            f"trial {row.trial}: epoch {epoch.number}/{row.epochs}{ap}, "
+            f"{epoch.images_per_second:.0f} images/s, ETA {duration(left or 0)}"
+        )
+
+    def render(self) -> Group:
+        """The live table."""
+        best = self.best
+        rows = list(self.rows.values())
+        done = sum(row.state != "RUNNING" for row in rows)
+        left = self.left()
+        foot = f"{done} of {self.trials} trials, {duration(time.monotonic() - self.started)} so far"
+        if left is not None and done < self.trials:
+            foot += f", about {duration(left)} to go"
+        return Group(table(rows[-ROWS:], best=best.trial if best else None), Text(foot, "dim"))
+
+
+def table(rows: list[Progress], *, best: int | None) -> Table:
+    """Trials with their state, epoch, AP, best AP so far and sampled values; the best starred."""
+    paths = list(dict.fromkeys(path for row in rows for path in row.params))
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("trial", "state", "epoch", "AP", "best", *map(short, paths)):
+        shown.add_column(heading, justify="left" if heading == "state" else "right")
+    for row in rows:
+        epoch = row.epoch
+        shown.add_row(
+            f"{row.trial}{'*' if row.trial == best else ' '}",
+            Text(row.state, STYLES.get(row.state, "")),
+            f"{epoch.number}/{row.epochs}" if epoch else "",
+            percent(epoch.metrics.get("AP") if epoch else None),
+            percent(row.value),
+            *(number(row.params.get(path, "")) for path in paths),
+        )
+    return shown

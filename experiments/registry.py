@@ -1,0 +1,140 @@
+"""Models in MLflow's registry: register a run's weights, read and move the alias."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from experiments.tracking import Tracker, connect  # first: it turns telemetry off
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
+
+import centernet
+from experiments import serving
+from experiments.settings import Settings
+
+OUTPUT = {
+    "image": DataType.long, "x1": DataType.double, "y1": DataType.double, "x2": DataType.double,
+    "y2": DataType.double, "score": DataType.double, "label": DataType.long,
+    "class": DataType.string,
+}  # fmt: skip
+PACKAGES = (
+    "mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "pydantic",
+    "opencv-python-headless", "pandas", "pyyaml",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered model version, with what its tags say."""
+
+    name: str
+    version: int
+    study: str
+    trial: int
+    run_id: str
+    value: float  # val AP
+    data: str  # fingerprint of the val split
+
+    @property
+    def uri(self) -> str:
+        """How to load it."""
+        return f"models:/{self.name}/{self.version}"
+
+
+class Registry:
+    """Versions of one registered model."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        """Connect; the model is created with its first version."""
+        self.settings, self.name = settings, name
+        self.client: MlflowClient = connect(settings)
+
+    def at(self, alias: str) -> Version | None:
+        """The version that an alias points to."""
+        try:
+            return self._version(self.client.get_model_version_by_alias(self.name, alias))
+        except MlflowException:
+            return None
+
+    def find(self, run_id: str) -> Version | None:
+        """The version made from a run, if there is one."""
+        found = self.client.search_model_versions(f"name = '{self.name}'")
+        same = [version for version in found if version.run_id == run_id]
+        ready = [version for version in same if version.status == "READY" and version.tags]
+        return self._version(ready[0]) if ready else None
+
+    def register(
+        self, tracker: Tracker, run_id: str, *, trial: int, value: float, data: str
+    ) -> Version:
+        """Register a run's best weights as a new version, or return the version there is."""
+        known = self.find(run_id)
+        if known:
+            return known
+        with tempfile.TemporaryDirectory() as scratch:
+            uri = log_model(self.settings, run_id, tracker.weights(run_id), Path(scratch))
+        self._ensure_model()
+        tags = {"study": tracker.study, "trial": str(trial), "val_AP": f"{value:.6f}", "data": data}
+        made = self.client.create_model_version(
+            self.name, uri, run_id, tags=tags, description=f"{tracker.study}, trial {trial}"
+        )
+        return self._version(made)
+
+    def _ensure_model(self) -> None:
+        try:
+            self.client.get_registered_model(self.name)
+        except MlflowException:
+            self.client.create_registered_model(self.name)
+
+    def point(self, alias: str, version: Version) -> None:
+        """Move an alias."""
+        self.client.set_registered_model_alias(self.name, alias, str(version.version))
+
+    def _version(self, found: object) -> Version:
+        tags = found.tags  # type: ignore[attr-defined]  # mlflow.entities has no types
+        return Version(
+            name=self.name,
+            version=int(found.version),  # type: ignore[attr-defined]  # as above
+            study=tags["study"],
+            trial=int(tags["trial"]),
+            run_id=str(found.run_id),  # type: ignore[attr-defined]  # as above
+            value=float(tags["val_AP"]),
+            data=tags["data"],
+        )
+
+
+def log_model(settings: Settings, run_id: str, weights: Path, scratch: Path) -> str:
+    """Log weights as a pyfunc model of a run: code and safetensors, nothing pickled."""
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    os.environ["MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING"] = "false"
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), "image")]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in OUTPUT.items()]),
+    )
+    info = Model.log(
+        artifact_path=None,
+        name="detector",
+        flavor=mlflow.pyfunc,
+        run_id=run_id,
+        python_model=serving.__file__,
+        artifacts={"weights": str(weights)},
+        code_paths=[str(Path(centernet.__file__).parent)],
+        pip_requirements=[f"{name}=={metadata.version(name)}" for name in PACKAGES],
+        signature=signature,
+    )
+    return str(info.model_uri)
+
+
+def load(uri: str, settings: Settings) -> "mlflow.pyfunc.PyFuncModel":
+    """A registered model, with pickle deserialisation disallowed."""
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    return mlflow.pyfunc.load_model(uri)
+
+
+__all__ = ["Registry", "Version", "load"]

@@ -1,0 +1,203 @@
+"""A question in YAML -> suggestions -> config. The grammar is in search_spaces/README.md."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from centernet.config import Config, check_path, flatten, load, read_yaml, resolve
+from centernet.errors import UserError, did_you_mean
+
+NUMERIC = ("low", "high", "step", "log")
+KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}
+SECTIONS = ("config", "parameters", "enqueue", "sampler", "pruner", "budget")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """A question: what to vary, from which config, with which sampler, pruner and budget."""
+
+    file: Path
+    config: str  # the preset or file that trials start from
+    parameters: dict[str, BaseDistribution]
+    pinned: dict[str, Any]
+    enqueue: tuple[dict[str, Any], ...]  # known points, tried after the default
+    sampler: dict[str, Any]  # name and options
+    pruner: dict[str, Any]  # name and options
+    trials: int
+
+    def identity(self) -> dict[str, Any]:
+        """What makes trials of this space comparable, as plain JSON."""
+        return {
+            path: optuna.distributions.distribution_to_json(distribution)
+            for path, distribution in self.parameters.items()
+        }
+
+
+def read(file: Path) -> SearchSpace:
+    """Read and check a search space; UserError names the file, the key and the rule."""
+    try:
+        return _read(file)
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if text.startswith(str(file)) else f"{file}: {text}") from None
+
+
+def _read(file: Path) -> SearchSpace:
+    tree = read_yaml(file)
+    for section in tree:
+        if section not in SECTIONS:
+            raise UserError(f"{section} is not a section{did_you_mean(section, SECTIONS)}")
+    preset = str(tree.get("config", "default"))
+    base = load(preset)
+    parameters, pinned = _parameters(tree.get("parameters"))
+    resolve(flatten(base.model_dump()) | pinned)
+    for path, distribution in parameters.items():
+        _check_bounds(base, path, distribution)
+    points = tree.get("enqueue", [])
+    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
+        raise UserError("enqueue: expected a list of points, each `field: value`")
+    return SearchSpace(
+        file=file,
+        config=preset,
+        parameters=parameters,
+        pinned=pinned,
+        enqueue=tuple(_point(point, parameters) for point in points),
+        sampler=_named(tree.get("sampler", "tpe"), "sampler"),
+        pruner=_named(tree.get("pruner", "median"), "pruner"),
+        trials=_budget(tree.get("budget", {})),
+    )
+
+
+def _parameters(tree: Any) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
+    """Distributions and pinned values by dotted path."""
+    if not isinstance(tree, dict) or not tree:
+        raise UserError("parameters: expected at least one `field: {type: ...}`")
+    parameters, pinned = {}, {}
+    for path, value in tree.items():
+        check_path(str(path))
+        if isinstance(value, dict):
+            parameters[path] = _distribution(path, value)
+        else:
+            pinned[path] = value
+    if not parameters:
+        raise UserError("parameters: nothing varies; give at least one field a type and bounds")
+    return parameters, pinned
+
+
+def _distribution(path: str, value: dict[str, Any]) -> BaseDistribution:
+    """One parameter in Optuna's vocabulary."""
+    kind = value.get("type")
+    if kind not in KEYS:
+        raise UserError(f"{path}: type is one of {', '.join(KEYS)}, got {kind!r}")
+    options = {key: option for key, option in value.items() if key != "type"}
+    for key in options:
+        if key not in KEYS[kind]:
+            hint = did_you_mean(str(key), KEYS[kind])
+            raise UserError(f"{path}: {key} is not an option of a {kind}{hint}")
+    if kind == "categorical":
+        choices = options.get("choices")
+        if not isinstance(choices, list) or not choices:
+            raise UserError(f"{path}: choices: expected a list of values")
+        return CategoricalDistribution(choices)
+    _check_range(path, kind, options)
+    try:
+        if kind == "int":
+            return IntDistribution(**options)
+        return FloatDistribution(**options)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _check_range(path: str, kind: str, options: dict[str, Any]) -> None:
+    """`low` and `high` are numbers of the kind, in this order."""
+    for key in ("low", "high"):
+        number = int if kind == "int" else int | float
+        if not isinstance(options.get(key), number) or isinstance(options.get(key), bool):
+            raise UserError(f"{path}: {key}: a {kind} needs a number, got {options.get(key)!r}")
+    if options["low"] > options["high"]:
+        raise UserError(f"{path}: low {options['low']} is above high {options['high']}")
+
+
+def _check_bounds(base: Config, path: str, distribution: BaseDistribution) -> None:
+    """Every value that may be suggested is one that the config accepts."""
+    if isinstance(distribution, CategoricalDistribution):
+        values: list[Any] = list(distribution.choices)
+    else:
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        values = [distribution.low, distribution.high]
+    for value in values:
+        resolve(flatten(base.model_dump()) | {path: value})
+
+
+def _point(point: dict[str, Any], parameters: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """A known point; fields that the space does not vary are refused."""
+    for path, value in point.items():
+        if path not in parameters:
+            hint = did_you_mean(str(path), parameters)
+            raise UserError(f"enqueue: {path} is not varied by this space{hint}")
+        if not _contains(parameters[path], value):
+            raise UserError(f"enqueue: {path}: {value!r} is outside of {parameters[path]}")
+    return point
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return distribution._contains(distribution.to_internal_repr(value))
+
+
+def _named(value: Any, section: str) -> dict[str, Any]:
+    """`tpe`, or `{name: tpe, option: ...}`, as the latter."""
+    tree = value if isinstance(value, dict) else {"name": value}
+    if not isinstance(tree.get("name"), str):
+        raise UserError(f"{section}: expected a name, or name and options")
+    return tree
+
+
+def _budget(tree: Any) -> int:
+    trials = tree.get("trials", 20) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or set(tree) - {"trials"}:
+        raise UserError("budget: expected `trials: N`")
+    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
+        raise UserError(f"budget: trials: expected a whole number above 0, got {trials!r}")
+    return trials
+
+
+def default_point(space: SearchSpace, base: Config) -> dict[str, Any]:
+    """The base config's own values of what varies; those outside of their range are left out."""
+    values = flatten(base.model_dump())
+    return {
+        path: values[path]
+        for path, distribution in space.parameters.items()
+        if _contains(distribution, values[path])
+    }
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace, base: Config) -> Config:
+    """The base config with this trial's suggestions in it."""
+    flat = flatten(base.model_dump())
+    for path, distribution in space.parameters.items():
+        flat[path] = _suggest(trial, path, distribution)
+    return resolve(flat)
+
+
+def _suggest(trial: optuna.Trial, path: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(path, low, high, step=step, log=log)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(path, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(path, choices)
+    raise AssertionError(f"no suggestion for {distribution}")

@@ -1,0 +1,81 @@
+"""mlflow.yaml and the environment -> Settings: where everything lives."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from centernet.config import read_yaml
+from centernet.errors import UserError, did_you_mean
+
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")]
+
+
+class Settings(BaseModel):
+    """The fields of mlflow.yaml, with paths made absolute by `load`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    tracking_uri: str
+    artifacts: str
+    studies: str
+    folder: str
+    registered_model: Name = "centernet-{data}"
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")] = "champion"
+    system_metrics_seconds: Annotated[float, Field(gt=0)] = 10.0
+    ui_port: Annotated[int, Field(ge=1, le=65535)] = 5000
+
+    @property
+    def runs(self) -> Path:
+        """The folder of trials in progress."""
+        return Path(self.folder)
+
+    def model_name(self, data: str) -> str:
+        """Registered model of a data set."""
+        return self.registered_model.replace("{data}", data)
+
+
+def load(file: Path = Path("mlflow.yaml")) -> Settings:
+    """Read the settings; UserError names the file and the field."""
+    tree = read_yaml(file)
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        tree["tracking_uri"] = os.environ["MLFLOW_TRACKING_URI"]
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        unknown = first["type"] == "extra_forbidden"
+        hint = did_you_mean(name, Settings.model_fields) if unknown else ""
+        raise UserError(f"{file}: {name}: {first['msg']}{hint}") from None
+    home = file.resolve().parent
+    absolute = {
+        "tracking_uri": _absolute(settings.tracking_uri, home),
+        "studies": _absolute(settings.studies, home),
+        "artifacts": str(home / settings.artifacts)
+        if "://" not in settings.artifacts
+        else settings.artifacts,
+        "folder": str(home / settings.folder),
+    }
+    return settings.model_copy(update=absolute)
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind a SQLite URI."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _absolute(uri: str, home: Path) -> str:
+    file = sqlite_file(uri)
+    return uri if file is None else f"sqlite:///{home / file}"

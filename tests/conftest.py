@@ -1,0 +1,86 @@
+"""Shared data and settings: everything real, only small."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "2"
+
+from centernet.config import Config, resolve
+from centernet.dataset.demo import generate
+from experiments.settings import Settings, load
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of 24 train, 8 val and 6 test images of 128 x 96."""
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    folder.mkdir()
+    generate(folder, {"train": 24, "val": 8, "test": 6})
+    return folder
+
+
+@pytest.fixture
+def own_data(data: Path, tmp_path: Path) -> Path:
+    """A copy of the data that a test may spoil."""
+    import shutil
+
+    return Path(shutil.copytree(data, tmp_path / "own"))
+
+
+@pytest.fixture
+def edit(own_data: Path) -> Any:
+    """Change train.json of `own_data` through a function of its tree."""
+
+    def change(function: Any, name: str = "train") -> Path:
+        file = own_data / f"{name}.json"
+        tree = json.loads(file.read_text())
+        function(tree)
+        file.write_text(json.dumps(tree))
+        return own_data
+
+    return change
+
+
+def tiny_values(folder: Path) -> dict[str, Any]:
+    return {
+        "data.folder": str(folder),
+        "data.height": 64,
+        "data.width": 96,
+        "data.workers": 0,
+        "model.backbone": "slim",
+        "model.channels": 16,
+        "model.head_channels": 8,
+        "optim.batch_size": 8,
+        "optim.lr": 0.005,
+        "optim.warmup_steps": 2,
+        "train.epochs": 3,
+        "train.deterministic": True,
+        "train.device": "cpu",
+        "train.threads": 2,
+    }
+
+
+@pytest.fixture
+def tiny(data: Path) -> Config:
+    """A config that trains three epochs in seconds."""
+    return resolve(tiny_values(data))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with an mlflow.yaml of its own."""
+    (tmp_path / "mlflow.yaml").write_text((REPOSITORY / "mlflow.yaml").read_text())
+    return tmp_path
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """Settings whose stores lie in a temporary folder."""
+    return load(home / "mlflow.yaml")

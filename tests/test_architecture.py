@@ -1,0 +1,79 @@
+"""The import law and the shape of files, as stated in CONTRIBUTING.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted([*ROOT.glob("centernet/**/*.py"), *ROOT.glob("experiments/**/*.py")])
+# who may import it; nobody else
+ONLY = {
+    "optuna": {"search_space", "study", "objective", "report"},
+    "mlflow": {"tracking", "registry", "serving"},
+    "ray": {"launch"},
+}
+LEAVES = {"structures", "geometry", "encode", "losses", "decode", "ema", "augment", "backbones"}
+LEAVES_MAY = {"structures", "errors", "seed", "geometry"}  # geometry: augment's padding value
+ABOVE_CONFIG = {"train", "predict", "commands", "cli", "logs", "state", "config"}
+LIGHT = {"cli", "errors", "config", "settings"}
+HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
+
+
+def imports(file: Path, *, top_level: bool = False) -> set[str]:
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def packages(file: Path, *, top_level: bool = False) -> set[str]:
+    return {name.split(".")[0] for name in imports(file, top_level=top_level)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_each_library_is_known_only_where_it_may_be(file: Path) -> None:
+    in_experiments = file.parent.name == "experiments"
+    for library, allowed in ONLY.items():
+        if not in_experiments or file.stem not in allowed:
+            assert library not in packages(file)
+    if not in_experiments:
+        assert "experiments" not in packages(file)
+
+
+@pytest.mark.parametrize("name", sorted(LEAVES))
+def test_leaves_do_not_import_each_other(name: str) -> None:
+    own = {
+        n.split(".")[1]
+        for n in imports(ROOT / f"centernet/{name}.py")
+        if n.startswith("centernet.")
+    }
+    assert own <= LEAVES_MAY - {name}
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("centernet/**/*.py")), ids=lambda f: f.stem)
+def test_the_config_stops_at_the_assembly(file: Path) -> None:
+    if file.stem not in ABOVE_CONFIG:
+        assert "centernet.config" not in imports(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_light_modules_import_nothing_heavy_at_their_top(file: Path) -> None:
+    if file.stem in LIGHT:
+        assert not packages(file, top_level=True) & HEAVY
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_files_and_functions_stay_short_and_nothing_unpickles(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, node.name
+    assert "import pickle" not in text
+    assert text.count("torch.load(") == text.count("weights_only=True")

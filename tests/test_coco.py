@@ -1,0 +1,114 @@
+"""Every defect of a data set is named with its file and id."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from centernet.dataset import coco
+from centernet.dataset.split import check_disjoint
+from centernet.errors import UserError
+
+
+def test_reading_keeps_every_image_and_box(data: Path) -> None:
+    split = coco.read(data, "train")
+    assert len(split) == 24 and split.classes == ("zero", "one", "four")
+    assert split.frequencies().sum() == sum(len(record.boxes) for record in split.records) > 24
+    record = split.records[0]
+    assert (record.height, record.width) == (96, 128)
+    assert (record.boxes[:, 2:] > record.boxes[:, :2]).all()
+    assert split.problems == ()
+
+
+def first(key: str, **changes: Any) -> Any:
+    return lambda tree: tree[key][0].update(changes)
+
+
+FATAL = {
+    "unknown category 9": first("annotations", category_id=9),
+    "bbox is not four finite numbers": first("annotations", bbox=[1, 2, 3]),
+    "bbox is not four": first("annotations", bbox=[1, 2, float("nan"), 4]),
+    "its image is not in the file": first("annotations", image_id=999),
+    "needs a whole id and image_id": first("annotations", id="x"),
+    "needs a whole id, a file_name": first("images", width=None),
+    "the image is missing": first("images", file_name="gone.jpg"),
+    "the file name leaves the image folder": first("images", file_name="../train.json"),
+    "is 128x96, the JSON says 130x96": first("images", width=130),
+    "the image is given twice": lambda tree: tree["images"].append(tree["images"][0]),
+    "no usable image": lambda tree: tree.update(images=[], annotations=[]),
+    "no usable box": lambda tree: tree.update(annotations=[]),
+    "category 1 is given twice": lambda tree: tree["categories"].append({"id": 1, "name": "x"}),
+    "categories is not a list": lambda tree: tree.update(categories=None),
+    "a category needs a whole id": lambda tree: tree.update(categories=[]),
+}
+
+
+@pytest.mark.parametrize("rule", FATAL)
+def test_a_fatal_defect_is_one_line_with_file_and_rule(rule: str, edit: Any) -> None:
+    with pytest.raises(UserError) as error:
+        coco.read(edit(FATAL[rule]), "train")
+    assert rule in str(error.value)
+    assert "train.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+SKIPPED = {
+    "a box without area": (first("annotations", bbox=[5, 5, 0, 9]), -1),
+    "a box outside its image": (first("annotations", bbox=[500, 5, 9, 9]), -1),
+    "the annotation id is given twice": (
+        lambda tree: tree["annotations"].append(tree["annotations"][0]), 0,
+    ),
+    "a box partly outside its image": (first("annotations", bbox=[100, 50, 90, 90]), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", SKIPPED)
+def test_other_defects_are_counted_and_skipped(rule: str, edit: Any, data: Path) -> None:
+    change, boxes = SKIPPED[rule]
+    split = coco.read(edit(change), "train")
+    assert [rule in str(problem) for problem in split.problems] == [True]
+    assert split.frequencies().sum() == coco.read(data, "train").frequencies().sum() + boxes
+    for record in split.records:
+        assert (record.boxes >= 0).all() and (record.boxes <= (128, 96, 128, 96)).all()
+
+
+def test_a_truncated_image_is_fatal_and_named(own_data: Path) -> None:
+    file = sorted((own_data / "images").glob("train-*"))[3]
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(UserError, match=rf"image 4 \({file.name}\): the image is broken"):
+        coco.read(own_data, "train")
+
+
+def test_what_is_not_coco_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such data folder"):
+        coco.read(tmp_path / "nowhere", "train")
+    with pytest.raises(UserError, match=r"train\.json: No such file"):
+        coco.read(tmp_path, "train")
+    for text in ("{", "[]", "{}", "null", '{"images": [1], "annotations": [], "categories": []}'):
+        (tmp_path / "train.json").write_text(text)
+        with pytest.raises(UserError, match=r"train\.json: not"):
+            coco.read(tmp_path, "train")
+
+
+def test_the_same_image_in_two_splits_is_found_by_content(own_data: Path) -> None:
+    a, b = (own_data / "images" / f"{name}-0000.jpg" for name in ("train", "val"))
+    b.write_bytes(a.read_bytes())
+    splits = [coco.read(own_data, name) for name in ("train", "val")]
+    problem = next(check_disjoint(splits))
+    assert "val.json: image 1 (val-0000.jpg): the same image is in train.json" in str(problem)
+    with pytest.raises(UserError, match="the same image"):
+        coco.read_training(own_data)
+
+
+def test_the_fingerprint_follows_content_not_place(data: Path, edit: Any, own_data: Path) -> None:
+    original = coco.read(data, "train").fingerprint
+    assert coco.read(own_data, "train").fingerprint == original
+    moved = edit(lambda tree: tree["annotations"][0]["bbox"].__setitem__(0, 1.5))
+    assert coco.read(moved, "train").fingerprint != original
+
+
+def test_classes_follow_the_order_of_their_ids_not_of_the_file(edit: Any, data: Path) -> None:
+    split = coco.read(edit(lambda tree: tree["categories"].reverse()), "train")
+    assert split.classes == coco.read(data, "train").classes
+    assert np.array_equal(split.category_ids, (1, 2, 3))

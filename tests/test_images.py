@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from centernet.dataset import images
+from centernet.errors import UserError
+
+GREY = (np.arange(20 * 30).reshape(20, 30) % 256).astype(np.uint8)
+COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], 2)
+
+
+def saved(tmp_path: Path, image: Image.Image, name: str = "a.png", **options: object) -> Path:
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_rgb_is_read_as_it_is(tmp_path: Path) -> None:
+    assert np.array_equal(images.load(saved(tmp_path, Image.fromarray(COLOUR))), COLOUR)
+
+
+def test_grey_and_16_bit_grey_become_rgb(tmp_path: Path) -> None:
+    expected = np.repeat(GREY[..., None], 3, 2)
+    assert np.array_equal(images.load(saved(tmp_path, Image.fromarray(GREY))), expected)
+    deep = Image.fromarray(GREY.astype(np.uint16) * 257)
+    assert np.array_equal(images.load(saved(tmp_path, deep)), expected)
+
+
+def test_palette_and_transparency(tmp_path: Path) -> None:
+    palette = Image.fromarray(COLOUR).quantize(16)
+    assert np.array_equal(images.load(saved(tmp_path, palette)), np.asarray(palette.convert("RGB")))
+    alpha = np.dstack([COLOUR, np.full((20, 30), 0, np.uint8)])
+    assert (images.load(saved(tmp_path, Image.fromarray(alpha))) == 255).all()
+    opaque = np.dstack([COLOUR, np.full((20, 30), 255, np.uint8)])
+    assert np.array_equal(images.load(saved(tmp_path, Image.fromarray(opaque))), COLOUR)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_undone_unless_the_json_says_the_boxes_are_not(
+    tmp_path: Path, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = orientation
+    file = saved(tmp_path, Image.fromarray(COLOUR), exif=exif)
+    turned = orientation >= 5
+    assert images.load(file).shape == ((30, 20, 3) if turned else (20, 30, 3))
+    assert images.sizes(file.read_bytes()) == ({(20, 30), (30, 20)} if turned else {(20, 30)})
+    if turned:
+        assert np.array_equal(images.load(file, (20, 30)), COLOUR)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_truncated_file_is_found_before_it_is_decoded(tmp_path: Path, kind: str) -> None:
+    content = saved(tmp_path, Image.fromarray(COLOUR), "a", format=kind).read_bytes()
+    images.sizes(content)
+    with pytest.raises(images.BROKEN):
+        images.sizes(content[:-40])
+    (tmp_path / "cut").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="cut: the image is broken"):
+        images.load(tmp_path / "cut")

@@ -1,0 +1,101 @@
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from centernet.augment import Augmenter
+from centernet.config import Config
+from centernet.dataset import coco
+from centernet.dataset.loader import (
+    Batch,
+    Order,
+    Samples,
+    in_order,
+    sampling_weights,
+    training_loader,
+)
+from centernet.dataset.split import Split
+
+
+def batches(split: Split, workers: int, *, epochs: int = 2, cache_mb: int = 64) -> list[Batch]:
+    augmenter = Augmenter(**Config().augment.model_dump())
+    samples = Samples(
+        split, height=64, width=96, letterbox=True, cache_mb=cache_mb, augmenter=augmenter
+    )
+    order = Order(split, batch_size=8, balance=0.5, seed=3)
+    loader = training_loader(samples, order, workers=workers)
+    found = []
+    for order.epoch in range(1, epochs + 1):
+        found += list(loader)
+    return found
+
+
+def same(ours: list[Batch], theirs: list[Batch]) -> bool:
+    return len(ours) == len(theirs) and all(
+        torch.equal(a.images, b.images)
+        and all(
+            torch.equal(x.boxes, y.boxes) and torch.equal(x.labels, y.labels)
+            for x, y in zip(a.instances, b.instances, strict=True)
+        )
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_batches_are_the_same_bits_with_0_1_and_2_workers_and_without_a_cache(data: Path) -> None:
+    split = coco.read(data, "train")
+    reference = batches(split, 0)
+    assert same(reference, batches(split, 1))
+    assert same(reference, batches(split, 2))
+    assert same(reference, batches(split, 0, cache_mb=0))
+
+
+def test_epochs_differ_and_an_epoch_does_not_depend_on_those_before(data: Path) -> None:
+    split = coco.read(data, "train")
+    both = batches(split, 0)
+    assert not same(both[:3], both[3:])
+    samples = Samples(split, height=64, width=96, letterbox=True, cache_mb=0,
+                      augmenter=Augmenter(**Config().augment.model_dump()))  # fmt: skip
+    order = Order(split, batch_size=8, balance=0.5, seed=3)
+    order.epoch = 2
+    assert same(both[3:], list(training_loader(samples, order, workers=0)))
+
+
+def test_without_balance_an_epoch_is_a_permutation(data: Path) -> None:
+    split = coco.read(data, "train")
+    order = Order(split, batch_size=7, balance=0, seed=1)
+    drawn = [draw.index for batch in order for draw in batch]
+    assert sorted(drawn) == list(range(24))
+    assert sum(1 for _ in order) == len(order)
+
+
+def test_balancing_draws_images_of_rare_classes_more_often(data: Path) -> None:
+    split = coco.read(data, "train")
+    counts = split.frequencies()
+    rare = int(counts.argmin())
+    weights = sampling_weights(split, balance=1.0)
+    for record, weight in zip(split.records, weights.tolist(), strict=True):
+        expected = counts.max() / counts[record.labels].min()
+        assert weight == expected
+    assert torch.equal(sampling_weights(split, balance=0.0), torch.ones(24, dtype=torch.float64))
+
+    def drawn(balance: float) -> int:
+        found: Counter[int] = Counter()
+        order = Order(split, batch_size=8, balance=balance, seed=0)
+        for order.epoch in range(1, 41):
+            for batch in order:
+                for draw in batch:
+                    found.update(split.records[draw.index].labels.tolist())
+        return found[rare]
+
+    assert drawn(1.0) > 1.1 * drawn(0.0)
+
+
+def test_evaluation_sees_every_image_once_unaugmented_in_order(data: Path) -> None:
+    split = coco.read(data, "val")
+    samples = Samples(split, height=96, width=128, letterbox=True, cache_mb=64)
+    found = list(in_order(samples, batch_size=3))
+    assert [len(batch.instances) for batch in found] == [3, 3, 2]
+    for record, instances in zip(
+        split.records, [i for b in found for i in b.instances], strict=True
+    ):
+        assert torch.equal(instances.boxes, torch.from_numpy(record.boxes))

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import optuna
+import pytest
+
+from centernet.config import field_paths, flatten, load
+from centernet.errors import UserError
+from experiments.search_space import default_point, read, suggest
+from experiments.study import PRUNERS, SAMPLERS, make_sampler
+
+SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", SPACES, ids=lambda f: f.stem)
+def test_every_shipped_space_suggests_valid_configs_of_what_it_names(file: Path) -> None:
+    space = read(file)
+    base = load(space.config, space.pinned)
+    study = optuna.create_study(sampler=make_sampler(space, seed=0))
+    seen = []
+    for _ in range(5):
+        trial = study.ask()
+        config = flatten(suggest(trial, space, base).model_dump())
+        assert {path: config[path] for path in space.parameters} == trial.params
+        unchanged = set(field_paths()) - set(space.parameters)
+        assert all(config[p] == flatten(base.model_dump())[p] for p in unchanged)
+        seen.append(tuple(trial.params.values()))
+    assert len(set(seen)) == 5
+    assert set(default_point(space, base)) == set(space.parameters)
+
+
+def test_the_shipped_spaces_try_the_papers_weights() -> None:
+    space = read(next(file for file in SPACES if file.stem == "weights"))
+    paper = {"loss.size_weight": 0.1, "loss.offset_weight": 1.0, "targets.sigma_divisor": 11.0}
+    assert paper in space.enqueue
+    assert space.pinned["loss.heatmap_weight"] == 1.0
+
+
+GOOD = "optim.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}"
+BAD = {
+    "targets.sigma_divsor is not a config field; did you mean targets.sigma_divisor?": "parameters: {targets.sigma_divsor: {type: float, low: 4, high: 40}}",
+    "optim.lr: low 2 is above high 1": "parameters: {optim.lr: {type: float, low: 2, high: 1}}",
+    "optim.lr: type is one of float, int, categorical, got 'flaot'": "parameters: {optim.lr: {type: flaot, low: 1, high: 2}}",
+    "optim.lr: hihg is not an option of a float; did you mean high?": "parameters: {optim.lr: {type: float, low: 1, hihg: 2}}",
+    "optim.lr: low: a float needs a number, got '1e-5'": "parameters: {optim.lr: {type: float, low: 1e-5, high: 1}}",
+    "augment.flip_p: Input should be less than or equal to 1": "parameters: {augment.flip_p: {type: float, low: 0, high: 2}}",
+    "choices: expected a list": "parameters: {loss.size_loss: {type: categorical}}",
+    "nothing varies": "parameters: {optim.lr: 1.0e-3}",
+    "expected at least one": "sampler: tpe",
+    "paramters is not a section; did you mean parameters?": "paramters: {}",
+    "enqueue: loss.size_weight is not varied": f"parameters: {{{GOOD}}}\nenqueue: [{{loss.size_weight: 1.0}}]",
+    "enqueue: optim.lr: 5.0 is outside": f"parameters: {{{GOOD}}}\nenqueue: [{{optim.lr: 5.0}}]",
+    "trials: expected a whole number above 0, got 0": f"parameters: {{{GOOD}}}\nbudget: {{trials: 0}}",
+    "not YAML": "parameters: {",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_a_mistake_is_one_line_that_names_the_file(message: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(BAD[message])
+    with pytest.raises(UserError) as error:
+        read(file)
+    assert str(error.value).startswith(str(file)) and message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("sampler: tbe", "no sampler is named tbe; did you mean tpe?"),
+        (
+            "sampler: {name: tpe, n_startup: 3}",
+            "tpe has no n_startup; did you mean n_startup_trials?",
+        ),
+        ("pruner: {name: median, n_warmup_step: 3}", "median has no n_warmup_step; did you mean"),
+    ],
+)
+def test_samplers_and_pruners_are_checked(section: str, message: str, tmp_path: Path) -> None:
+    from experiments.study import _build
+
+    file = tmp_path / "space.yaml"
+    file.write_text(f"parameters: {{{GOOD}}}\n{section}")
+    space = read(file)
+    with pytest.raises(UserError, match=message):
+        make_sampler(space, seed=0)
+        _build(PRUNERS, space.pruner, "pruner")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_draws_by_its_seed(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(f"parameters: {{{GOOD}}}\nsampler: {name}")
+    space = read(file)
+
+    def draw(seed: int) -> object:
+        study = optuna.create_study(sampler=make_sampler(space, seed=seed))
+        return suggest(study.ask(), space, load()).optim.lr
+
+    assert draw(1) == draw(1)

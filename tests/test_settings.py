@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from centernet.errors import UserError
+from experiments.lock import exclusive
+from experiments.settings import load, without_password
+
+
+def test_paths_are_relative_to_the_file_and_the_environment_wins(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(home / "mlflow.yaml")
+    assert settings.tracking_uri == f"sqlite:///{home}/runs/mlflow.db"
+    assert settings.runs == home / "runs"
+    assert settings.model_name("bccd") == "centernet-bccd"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host:5000")
+    uri = load(home / "mlflow.yaml").tracking_uri
+    assert uri.startswith("http://user:secret@")
+    assert without_password(uri) == "http://user:***@host:5000"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("aliass: x", "aliass: Extra inputs are not permitted; did you mean alias?"),
+        ("ui_port: 99999", "ui_port: Input should be less than or equal to 65535"),
+        ("alias: 'a b'", "alias: String should match pattern"),
+    ],
+)
+def test_a_mistake_names_the_file_and_the_field(home: Path, line: str, message: str) -> None:
+    file = home / "mlflow.yaml"
+    key = line.split(":")[0]
+    kept = [row for row in file.read_text().splitlines() if not row.startswith(f"{key}:")]
+    file.write_text("\n".join([*kept, line]))
+    with pytest.raises(UserError) as error:
+        load(file)
+    assert str(error.value).startswith(f"{file}: {message}")
+
+
+def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path: Path) -> None:
+    import os
+
+    with exclusive(tmp_path / "lock"):
+        holder = rf"taken \(process {os.getpid()}\)"
+        with pytest.raises(UserError, match=holder), exclusive(tmp_path / "lock", busy="taken"):
+            pass
+    with exclusive(tmp_path / "lock", busy="taken"):
+        pass

@@ -1,0 +1,165 @@
+"""The loop: keyed, resumable bit for bit, honest about a diverging loss."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from centernet import checkpoint
+from centernet import train as module
+from centernet.config import Config, flatten, resolve
+from centernet.errors import UserError
+from centernet.structures import Epoch
+from centernet.train import BEST, LAST, NonFiniteLoss, learning_rate, train
+
+
+def changed(config: Config, **values: object) -> Config:
+    return resolve(
+        flatten(config.model_dump()) | {k.replace("__", "."): v for k, v in values.items()}
+    )
+
+
+def essence(epochs: list[Epoch]) -> list[tuple[object, ...]]:
+    return [(e.number, e.losses, e.metrics, e.learning_rate, e.digest, e.best) for e in epochs]
+
+
+@pytest.fixture(scope="module")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Epoch]:
+    from conftest import tiny_values
+
+    return list(train(resolve(tiny_values(data)), tmp_path_factory.mktemp("reference")))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(
+    tiny: Config, tmp_path: Path, reference: list[Epoch], workers: int
+) -> None:
+    again = list(train(changed(tiny, data__workers=workers), tmp_path))
+    assert essence(again) == essence(reference)
+
+
+def test_another_seed_gives_other_bits(
+    tiny: Config, tmp_path: Path, reference: list[Epoch]
+) -> None:
+    other = next(train(changed(tiny, train__seed=1), tmp_path))
+    assert other.digest != reference[0].digest
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_resumed_training_equals_an_undisturbed_one(
+    tiny: Config, tmp_path: Path, reference: list[Epoch], stop: int
+) -> None:
+    epochs = train(tiny, tmp_path)
+    for _ in range(stop):
+        next(epochs)
+    epochs.close()
+    torch.manual_seed(123)  # whatever else the process drew
+    resumed = list(train(tiny, tmp_path))
+    assert essence(resumed) == essence(reference)
+    assert [e.restored for e in resumed] == [e.number <= stop for e in resumed]
+    assert essence(list(train(tiny, tmp_path))) == essence(reference)
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(
+    tiny: Config, tmp_path: Path, reference: list[Epoch]
+) -> None:
+    file, folder = tmp_path / "config.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(tiny.model_dump()))
+    command = [sys.executable, "-m", "centernet.cli", "train", "--config", str(file)]
+    command += ["--output", str(folder), "--log", "none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (folder / LAST).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    assert essence(list(train(tiny, folder))) == essence(reference)
+    assert {file.name for file in folder.iterdir()} <= {LAST, BEST} | {
+        f.name for f in folder.glob(".*")
+    }
+
+
+def test_it_learns(tiny: Config, tmp_path: Path) -> None:
+    epochs = list(train(changed(tiny, train__epochs=12), tmp_path))
+    assert epochs[-1].losses["total"] < 0.6 * epochs[0].losses["total"]
+    assert epochs[-1].losses["heatmap"] < 0.7 * epochs[0].losses["heatmap"]
+
+
+def test_a_total_is_the_weighted_sum_of_its_terms(reference: list[Epoch]) -> None:
+    for epoch in reference:
+        terms = epoch.losses
+        expected = terms["heatmap"] + 0.1 * terms["size"] + 0.1 * terms["offset"]
+        assert terms["total"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_checkpoint_holds_losses_and_metrics_and_no_other_training_takes_it(
+    tiny: Config, tmp_path: Path
+) -> None:
+    epochs = list(train(changed(tiny, train__epochs=1), tmp_path))
+    _, record = checkpoint.read(tmp_path / LAST)
+    assert record["epochs"][0]["losses"] == epochs[0].losses
+    assert record["epochs"][0]["metrics"] == epochs[0].metrics
+    with pytest.raises(UserError, match=r"holds another training \(loss.size_weight: 0.1 -> 1.0\)"):
+        list(train(changed(tiny, train__epochs=1, loss__size_weight=1.0), tmp_path))
+
+
+def test_checkpoints_and_evaluations_keep_their_rhythm(tiny: Config, tmp_path: Path) -> None:
+    config = changed(tiny, train__evaluate_every=2, train__checkpoint_every=2)
+    written = []
+    for epoch in train(config, tmp_path):
+        file = tmp_path / LAST
+        written.append(len(checkpoint.read(file)[1]["epochs"]) if file.exists() else 0)
+        assert bool(epoch.metrics) == (epoch.number in (2, 3))
+    assert written == [0, 2, 3]
+
+
+def test_a_non_finite_loss_names_epoch_step_and_term(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = module.losses, []
+
+    def spoiled(*args: object, **options: object) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        terms = real(*args, **options)  # type: ignore[arg-type]
+        if len(calls) == 5:
+            terms["size"] = terms["size"] * math.nan
+        return terms
+
+    monkeypatch.setattr(module, "losses", spoiled)
+    with pytest.raises(NonFiniteLoss, match="epoch 2, step 2: the size loss is nan"):
+        list(train(tiny, tmp_path))
+    assert len(checkpoint.read(tmp_path / LAST)[1]["epochs"]) == 1
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    rates = [learning_rate(step, 100, peak=2.0, warmup=10) for step in range(1, 101)]
+    assert rates[9] == 2.0 and rates[0] == 0.2 and rates[-1] == pytest.approx(0)
+    assert rates[:10] == sorted(rates[:10]) and rates[9:] == sorted(rates[9:], reverse=True)
+    assert learning_rate(1, 3, peak=2.0, warmup=100) == 2.0  # a warm-up never eats the training
+
+
+def test_a_missing_cuda_is_one_line(tiny: Config, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(UserError, match=r"train.device: cuda is not available"):
+        next(train(changed(tiny, train__device="cuda"), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train__precision": "bfloat16"}, {"loss__size_loss": "giou"}, {"data__resize": "stretch"},
+        {"targets__sigma_rule": "overlap"}, {"data__balance": 0.0}, {"optim__batch_size": 100},
+        {"train__deterministic": False}, {"optim__backbone_lr_factor": 0.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_mode_trains(tiny: Config, tmp_path: Path, values: dict[str, object]) -> None:
+    epoch = next(train(changed(tiny, **values), tmp_path))
+    assert all(math.isfinite(value) for value in epoch.losses.values())
