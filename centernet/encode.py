@@ -20,10 +20,11 @@ def sigma_area(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> Ten
 
 
 def sigma_overlap(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> Tensor:
-    """The published rule: a corner may move by the radius and still keep IoU `min_overlap`.
+    """The published rule (CornerNet's radius, as the CenterNet code has it): (2·radius + 1) / 6.
 
-    The smallest of the radii for one corner in and one out, both in, both out (CornerNet, with
-    the denominators that the published CenterNet code uses), whole; sigma = (2·radius + 1) / 6.
+    The smallest of three radii, for one corner moved in and one out, both in, both out. The
+    quadratic formula's denominators are those of the published code: 2 where 2a would be exact,
+    so a corner moved by the radius keeps less overlap than `min_overlap`.
     """
     w, h = size.ceil().unbind(1)  # the published code takes whole cells
     total, area, o = w + h, w * h, min_overlap

@@ -31,12 +31,15 @@ class DetectorModel(PythonModel):  # type: ignore[misc]  # MLflow has no types f
         device = os.environ.get("CENTERNET_DEVICE", "cpu")
         self.detector = Detector.load(Path(context.artifacts["weights"]), device=device)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        # without annotations: MLflow would take them for a schema of its own
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
         """Detections of every image: boxes in its pixels, best first; `image` is its row."""
-        cells = model_input["image"] if isinstance(model_input, pd.DataFrame) else model_input
         rows: list[tuple[Any, ...]] = []
-        for index, cell in enumerate(cells):
+        for index, cell in enumerate(model_input["image"]):
             found = self.detector(to_array(cell))
             for box, score, label in zip(
                 found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True

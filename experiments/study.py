@@ -17,7 +17,6 @@ from experiments.search_space import SearchSpace
 from experiments.settings import Settings, sqlite_file
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 Built = TypeVar("Built")
 SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
@@ -171,6 +170,8 @@ def _build(table: dict[str, Callable[..., Built]], named: dict[str, Any], sectio
         if option not in allowed:
             raise UserError(f"{section}: {name} has no {option}{did_you_mean(option, allowed)}")
     try:
-        return table[name](**options)
+        with warnings.catch_warnings():  # half of Optuna is marked experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return table[name](**options)
     except (TypeError, ValueError) as error:
         raise UserError(f"{section}: {name}: {error}") from None

@@ -39,7 +39,7 @@ def test_with_all_probabilities_zero_nothing_changes() -> None:
 
 def test_flip_twice_is_nothing() -> None:
     flip = Augmenter(**OFF | {"flip_p": 1.0})
-    image, boxes, labels = flip(*flip(noise(), BOXES, LABELS, seed=1), seed=2)
+    image, boxes, _ = flip(*flip(noise(), BOXES, LABELS, seed=1), seed=2)
     assert np.array_equal(image, noise())
     np.testing.assert_allclose(boxes, BOXES, atol=1e-3)
 

@@ -62,7 +62,8 @@ def test_the_command_line_predicts_evaluates_and_draws(
     answer = json.loads(capsys.readouterr().out)
     assert answer["image"] == file and len(answer["detections"]) > 10
     assert cli.main([*arguments, "--output", str(tmp_path / "pictures")]) == 0
-    assert Image.open(tmp_path / "pictures" / "val-0000.png").size == (128, 96)
+    with Image.open(tmp_path / "pictures" / "val-0000.png") as picture:
+        assert picture.size == (128, 96)
     assert cli.main(["evaluate", "--weights", str(weights[0]), "--data", str(data)]) == 0
     out = capsys.readouterr().out
     assert "AP50" in out and "AP/zero" in out and "AR100" in out
