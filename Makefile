@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.venv/.ready: requirements.lock pyproject.toml
+.venv/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "make: $$($(PYTHON) --version) found, Python >= 3.11 needed (make PYTHON=python3.11)"; exit 2; }
 	@echo "Setting up .venv from requirements.lock (once, about a minute)"
@@ -13,3 +13,45 @@ BIN := .venv/bin
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --link-mode hardlink -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
+
+# make search DATA=folder SPACE=file TRIALS=n STUDY=name CONFIG=preset
+SPACE ?= search_spaces/smoke.yaml
+TESTS ?= tests
+
+.PHONY: help setup search status ui register reproduce test check clean
+
+help: ## what there is to type
+	@echo "Tune, track, promote and reproduce CenterNet detectors."
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+setup: .venv/.ready ## only set up .venv (the others do it themselves)
+
+search: .venv/.ready ## launch or continue a study [DATA= SPACE= TRIALS= STUDY= CONFIG=]
+	@$(BIN)/experiments search --space "$(SPACE)" $(if $(DATA),--data "$(DATA)") \
+	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(STUDY),--study "$(STUDY)") \
+	  $(if $(CONFIG),--config "$(CONFIG)")
+
+status: .venv/.ready ## the trials of the last study [STUDY=]
+	@$(BIN)/experiments status $(if $(STUDY),"$(STUDY)")
+
+ui: .venv/.ready ## compare runs in the MLflow UI on 127.0.0.1 [PORT=]
+	@$(BIN)/experiments ui $(if $(PORT),--port $(PORT))
+
+register: .venv/.ready ## make a trial's model the champion: TRIAL= [STUDY=]
+	@$(BIN)/experiments register $(or $(TRIAL),$(error TRIAL is missing: make register TRIAL=7)) $(if $(STUDY),--study "$(STUDY)")
+
+reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUDY=]
+	@$(BIN)/experiments reproduce $(or $(TRIAL),$(error TRIAL is missing: make reproduce TRIAL=7)) $(if $(STUDY),--study "$(STUDY)")
+
+test: .venv/.ready ## the tests
+	@$(BIN)/pytest $(TESTS)
+
+check: .venv/.ready ## format, lint, types, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest $(TESTS)
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

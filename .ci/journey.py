@@ -1,0 +1,87 @@
+"""The README's journey on real photographs, as a user types it; every claim is checked.
+
+Runs in a folder of its own. Without ../shared/data it uses the embedded demo data, and says so.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = ROOT / ".venv" / "bin"
+PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "bccd"
+
+
+def run(home: Path, *words: object, status: int = 0) -> str:
+    """Type a command; its output."""
+    print("$", *words, flush=True)
+    done = subprocess.run(
+        [str(BIN / str(words[0])), *map(str, words[1:])],
+        cwd=home, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    print(done.stdout + done.stderr, flush=True)
+    assert done.returncode == status, f"exit status {done.returncode}, expected {status}"
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    return done.stdout
+
+
+def main() -> None:
+    """Search, continue, compare, reproduce, register, export, predict."""
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        (home / "mlflow.yaml").write_text((ROOT / "mlflow.yaml").read_text())
+        search = ["experiments", "search", "--space", ROOT / "search_spaces/smoke.yaml"]
+        if PHOTOGRAPHS.is_dir():
+            search += ["--data", PHOTOGRAPHS, "--config", "light", "--set", "train.epochs=6"]
+            search += ["--set", "data.height=128", "--set", "data.width=160"]
+            name, least = "bccd", 10.0
+        else:
+            print(f"{PHOTOGRAPHS} is not here: the embedded demo data instead")
+            search += ["--set", "train.epochs=6"]
+            name, least = "demo", 5.0
+        out = run(home, *search, "--trials", 2)
+        assert f"is now models:/centernet-{name}@champion" in out
+        out = run(home, *search, "--trials", 3)
+        assert out.count("trial 2: ") and not out.count("trial 1: epoch"), "it did not continue"
+        best = re.search(r"Best +trial (\d+): AP ([\d.]+)", out)
+        assert best and float(best[2]) >= least, f"AP below {least}"
+        assert "IDENTICAL: 6 epochs" in run(home, "experiments", "reproduce", best[1])
+        run(home, "experiments", "register", best[1])
+        run(home, "experiments", "status")
+        check_ui(home)
+        weights = next((home / "runs" / "artifacts").rglob("checkpoint/best.safetensors"))
+        images = PHOTOGRAPHS / "images" if name == "bccd" else next(home.glob("runs/demo-data-*/images"))
+        out = run(home, "centernet", "export", "--weights", weights, "--images", images,
+                  "--output", home / "model.onnx")  # fmt: skip
+        assert "boxes are torch's within" in out
+        picture = sorted(images.iterdir())[0]
+        out = run(home, "centernet", "predict", "--weights", weights, "--json", "--shown", "0.05", picture)
+        assert json.loads(out)["detections"]
+        run(home, "experiments", "reproduce", 99, status=2)
+    print("The journey holds.")
+
+
+def check_ui(home: Path) -> None:
+    """The MLflow UI answers on 127.0.0.1."""
+    port = "5123"
+    with subprocess.Popen([str(BIN / "experiments"), "ui", "--port", port], cwd=home) as server:
+        try:
+            for _ in range(120):
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:  # noqa: S310
+                        assert b"<title>MLflow</title>" in page.read()
+                        return
+                except OSError:
+                    time.sleep(0.5)
+            raise AssertionError("the UI did not answer in a minute")
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
