@@ -55,12 +55,16 @@ def main() -> None:
         run(home, "experiments", "status")
         check_ui(home)
         weights = next((home / "runs" / "artifacts").rglob("checkpoint/best.safetensors"))
-        images = PHOTOGRAPHS / "images" if name == "bccd" else next(home.glob("runs/demo-data-*/images"))
+        images = (
+            PHOTOGRAPHS / "images" if name == "bccd" else next(home.glob("runs/demo-data-*/images"))
+        )
         out = run(home, "centernet", "export", "--weights", weights, "--images", images,
                   "--output", home / "model.onnx")  # fmt: skip
         assert "boxes are torch's within" in out
         picture = sorted(images.iterdir())[0]
-        out = run(home, "centernet", "predict", "--weights", weights, "--json", "--shown", "0.05", picture)
+        out = run(
+            home, "centernet", "predict", "--weights", weights, "--json", "--shown", "0.05", picture
+        )
         assert json.loads(out)["detections"]
         run(home, "experiments", "reproduce", 99, status=2)
     print("The journey holds.")
@@ -73,7 +77,7 @@ def check_ui(home: Path) -> None:
         try:
             for _ in range(120):
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:  # noqa: S310
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
                         assert b"<title>MLflow</title>" in page.read()
                         return
                 except OSError:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from centernet.geometry import PADDING
 
-MIN_AREA = 16.0  # pixels; what a crop leaves of a box below this is dropped
-MIN_VISIBILITY = 0.25  # as is a box of which less than this fraction stays inside
+MIN_AREA = 1.0  # pixels of the network input; a smaller box is dropped
+MIN_VISIBILITY = 0.25  # as is one of which a crop leaves less than this fraction
 
 
 def affine(*, scale_low: float, scale_high: float, translate: float, **_: float) -> Any:

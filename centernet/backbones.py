@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from urllib.error import URLError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from centernet.errors import UserError
+from centernet.errors import UserError, did_you_mean
 
 STRIDES = (4, 8, 16, 32)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -46,27 +46,34 @@ class Backbone(nn.Module):
 
 def resnet(name: str, *, pretrained: bool) -> Backbone:
     """A torchvision ResNet (He et al. 2016)."""
-    import torchvision
+    from torchvision import models
 
-    try:
-        net = getattr(torchvision.models, name)(weights="IMAGENET1K_V1" if pretrained else None)
-    except URLError as error:
-        raise UserError(
-            f"model.pretrained: the weights of {name} could not be downloaded ({error.reason}); "
-            "efficientnet_lite0 has packaged weights, or set model.pretrained=false"
-        ) from None
+    net = getattr(models, name)(weights=None)
+    if pretrained:
+        net.load_state_dict(_downloaded(models.get_model_weights(name)["IMAGENET1K_V1"]))
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1)
     stages = nn.ModuleList([stem, net.layer2, net.layer3, net.layer4])
     wide = 4 if name == "resnet50" else 1
     return Backbone(stages, (64 * wide, 128 * wide, 256 * wide, 512 * wide), IMAGENET)
 
 
+def _downloaded(weights: Any) -> dict[str, Tensor]:
+    """torchvision's weights, fetched as the user asked, and not unpickled."""
+    try:
+        found: dict[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"model.pretrained: {weights.url} could not be fetched ({error}); efficientnet_lite0 "
+            "has packaged weights, or set model.pretrained=false"
+        ) from None
+    return found
+
+
 def slim(*, pretrained: bool) -> Backbone:
     """A ResNet-10 of widths 32 to 256 (1.2 M parameters), to be trained from scratch on a CPU."""
     from torchvision.models.resnet import BasicBlock
 
-    if pretrained:
-        raise UserError("model.pretrained: slim has no ImageNet weights; set it to false")
+    assert not pretrained, "check_backbone"
 
     def shrink(inputs: int, outputs: int) -> nn.Sequential:
         convolution = nn.Conv2d(inputs, outputs, 1, stride=2, bias=False)
@@ -120,3 +127,12 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet50": partial(resnet, "resnet50"),
     "efficientnet_lite0": efficientnet_lite0,
 }
+
+
+def check_backbone(name: str, *, pretrained: bool) -> None:
+    """UserError unless there is such a backbone, and weights for it where they are wanted."""
+    if name not in BACKBONES:
+        hint = did_you_mean(name, BACKBONES) or f" (one of {', '.join(BACKBONES)})"
+        raise UserError(f"model.backbone: no backbone is named {name}{hint}")
+    if pretrained and name == "slim":
+        raise UserError("model.pretrained: slim has no ImageNet weights; set it to false")

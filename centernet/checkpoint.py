@@ -19,6 +19,7 @@ from torch import Tensor
 from centernet.errors import UserError
 
 Tensors = dict[str, Tensor]
+FORMAT = 1  # raise it when the same tensors come to mean something else
 
 
 def write(file: Path, tensors: Tensors, record: dict[str, Any]) -> None:
@@ -52,12 +53,20 @@ def read(file: Path) -> tuple[Tensors, dict[str, Any]]:
     """Tensors and record of a file that `write` wrote; UserError for any other."""
     try:
         with safe_open(file, framework="pt") as stream:
-            record = json.loads((stream.metadata() or {})["record"])
+            record = dict(json.loads((stream.metadata() or {})["record"]))
             return {name: stream.get_tensor(name) for name in stream.keys()}, record  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError):
         raise UserError(f"{file}: not a checkpoint of this program") from None
+
+
+def expect(file: Path, record: dict[str, Any], kind: str) -> None:
+    """UserError unless the record is of this kind and format."""
+    if record.get("kind") != kind:
+        raise UserError(f"{file}: holds {record.get('kind')}, not {kind}")
+    if record.get("format") != FORMAT:
+        raise UserError(f"{file}: format {record.get('format')}; this program reads {FORMAT}")
 
 
 def digest(*groups: Tensors) -> str:

@@ -1,6 +1,7 @@
 """centernet train | evaluate | predict | export | check-data"""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -8,13 +9,16 @@ from centernet.errors import UserError, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0 if it succeeded, 1 if data has defects, 2 for a user's mistake."""
+    """Run a command; 0 if it succeeded, 2 for a mistake in what it was given."""
     options = parser().parse_args(arguments)
     try:
         from centernet import commands  # late: it imports torch
 
         return int(getattr(commands, options.command.replace("-", "_"))(options))
-    except UserError as error:
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # Python flushes it at exit
+        return 0
+    except (UserError, OSError) as error:  # an OSError names its file: full disk, no right to it
         print(f"centernet: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -53,10 +57,12 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="COCO mAP on val (or another split)")
     add_weights(evaluate)
     evaluate.add_argument("--data", type=Path, required=True, help="COCO data folder")
+    add_device(evaluate)
     evaluate.add_argument("--split", default="val", choices=("train", "val", "test"))
 
     predict = commands.add_parser("predict", help="detect objects in images")
     add_weights(predict)
+    add_device(predict)
     predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
     predict.add_argument("--output", type=Path, default=Path("runs/predict"), help="for pictures")
     predict.add_argument("--json", action="store_true", help="print boxes, write no pictures")
@@ -72,6 +78,13 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-data", help="every defect of a COCO data folder")
     check.add_argument("folder", type=Path, help="with images/, train.json, val.json, test.json")
     return root
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """The option that says where the network runs."""
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto"
+    )
 
 
 def add_weights(command: argparse.ArgumentParser) -> None:

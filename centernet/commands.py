@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from centernet import draw
 from centernet import evaluate as coco_metrics
@@ -18,10 +19,11 @@ from centernet import train as training
 from centernet.config import flatten, load, parse_overrides, resolve
 from centernet.dataset import coco, images
 from centernet.dataset.demo import demo_folder
-from centernet.dataset.split import Problem, check_disjoint
-from centernet.errors import UserError
+from centernet.dataset.split import Problem, Split, check_disjoint
+from centernet.errors import UserError, one_line
 from centernet.predict import Detector
-from centernet.structures import Epoch
+from centernet.structures import Detections, Epoch
+from centernet.train import choose_device
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 CHECKED = 16  # images on which an export is compared
@@ -37,7 +39,7 @@ def train(options: argparse.Namespace) -> int:
         config = resolve(flatten(config.model_dump()) | {"data.folder": demo})
     name = f"{Path(options.config).stem}-{Path(str(config.data.folder)).resolve().name}"
     folder: Path = options.output or Path("runs/train") / name
-    print(f"{name} -> {folder}", flush=True)
+    print(f"{name} -> {folder}{skipped(Path(str(config.data.folder)))}", flush=True)
     best: Epoch | None = None
     with (
         LOGGERS[options.log](config, folder) as log,
@@ -47,12 +49,17 @@ def train(options: argparse.Namespace) -> int:
             log(epoch)
             best = epoch if epoch.best else best
             print(line(epoch, config.train.epochs), flush=True)
-    if best is None:
-        raise UserError("training: AP was 0 throughout; there are no best weights")
+    assert best is not None, "the last epoch is always evaluated"
     weights = folder / training.BEST
     print(f"Best: epoch {best.number}, {numbers(best.metrics)}\nWeights: {weights}")
     print(f"Next: centernet predict --weights {weights} IMAGE ...")
     return 0
+
+
+def skipped(folder: Path) -> str:
+    """What a training leaves out of its data."""
+    count = sum(len(split.problems) for split in coco.read_training(folder))
+    return f" ({count} defects skipped: centernet check-data {folder})" if count else ""
 
 
 def line(epoch: Epoch, epochs: int) -> str:
@@ -75,7 +82,7 @@ def numbers(metrics: dict[str, float]) -> str:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print all COCO numbers of a weights file on a split."""
-    detector = Detector.load(options.weights)
+    detector = Detector.load(options.weights, device=choose_device(options.device).type)
     split = coco.read(options.data, options.split)
     if split.classes != detector.classes:
         ours, theirs = ", ".join(detector.classes), ", ".join(split.classes)
@@ -85,18 +92,19 @@ def evaluate(options: argparse.Namespace) -> int:
     found = [detector(images.load(r.file, (r.height, r.width))) for r in shown]
     table = Table("metric", "value", box=None)
     for name, value in coco_metrics.evaluate(found, split).items():
-        table.add_row(name, f"{value:.2f}")
-    console.print(f"{options.data}, {split.name}: {len(split)} images")
+        table.add_row(Text(one_line(name)), f"{value:.2f}")
+    print(f"{options.data}, {split.name}: {len(split)} images")
     console.print(table)
     return 0
 
 
 def predict(options: argparse.Namespace) -> int:
     """Detect objects in images: pictures, or JSON lines."""
-    detector = Detector.load(options.weights)
+    detector = Detector.load(options.weights, device=choose_device(options.device).type)
     files = image_files(options.images)
+    targets = picture_files(files, options.output)
     started = time.monotonic()
-    for done, file in enumerate(files, 1):
+    for done, (file, target) in enumerate(zip(files, targets, strict=True), 1):
         image = images.load(file)
         found = detector(image)
         if options.json:
@@ -104,16 +112,17 @@ def predict(options: argparse.Namespace) -> int:
             continue
         picture = draw.detections_on(image, found, detector.classes, shown=options.shown)
         options.output.mkdir(parents=True, exist_ok=True)
-        target = options.output / f"{file.stem}.png"
         picture.save(target)
         counts = Counter(row["class"] for row in rows(detector, found, options))
-        what = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+        what = ", ".join(f"{n} {one_line(name)}" for name, n in counts.most_common()) or "nothing"
         left = (time.monotonic() - started) / done * (len(files) - done)
         print(f"{file}: {what} -> {target} (ETA {left:.0f} s)", flush=True)
     return 0
 
 
-def rows(detector: Detector, found: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
+def rows(
+    detector: Detector, found: Detections, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Detections that score at least `--shown`, as plain JSON; boxes xyxy in pixels."""
     return [
         {
@@ -144,6 +153,16 @@ def image_files(paths: list[Path]) -> list[Path]:
     return files
 
 
+def picture_files(files: list[Path], folder: Path) -> list[Path]:
+    """Where each file's picture goes: never on an input, never two to the same place."""
+    names = Counter(file.name for file in files)
+    targets = []
+    for index, file in enumerate(files):
+        number = f".{index}" if names[file.name] > 1 else ""
+        targets.append(folder / f"{file.name}{number}.detections.png")
+    return targets
+
+
 def export(options: argparse.Namespace) -> int:
     """Write ONNX if its boxes are torch's."""
     from centernet.export import export as write
@@ -159,32 +178,36 @@ def export(options: argparse.Namespace) -> int:
 
 
 def check_data(options: argparse.Namespace) -> int:
-    """Print every defect; exit status 1 if one of them would stop a training."""
+    """Print every defect; exit status 2 if one of them would stop a training."""
     splits = [
         coco.inspect(options.folder, name)
         for name in coco.SPLITS
         if name != "test" or (options.folder / "test.json").exists()
     ]
     console = Console()
-    table = Table("split", "images", "boxes", *splits[0].classes, "fingerprint", box=None)
-    for split in splits:
-        counts = split.frequencies()
-        table.add_row(
-            split.name, str(len(split)), str(counts.sum()), *map(str, counts), split.fingerprint
-        )
-    console.print(table)
+    console.print(data_table(splits))
     problems = [problem for split in splits for problem in split.problems]
     problems += check_disjoint(splits)
-    for record in track(
-        [r for split in splits for r in split.records], "decoding", console=console, transient=True
-    ):
+    records = [record for split in splits for record in split.records]
+    for record in track(records, "decoding", console=console, transient=True):
         try:
             images.load(record.file)
         except UserError as error:
-            problems.append(Problem(str(error).partition(": ")[0], "the image is broken"))
+            problems.append(Problem(str(record.file), str(error).partition(": ")[2]))
     for problem in problems:
-        kind = "fatal" if problem.fatal else "skipped"
-        console.print(f"{kind}: {problem}", highlight=False, markup=False, soft_wrap=True)
+        print(f"{'fatal' if problem.fatal else 'skipped'}: {problem}")
     fatal = sum(problem.fatal for problem in problems)
-    console.print(f"{len(problems)} defects, {fatal} of them fatal")
-    return 1 if fatal else 0
+    print(f"{len(problems)} defects, {fatal} of them fatal")
+    return 2 if fatal else 0
+
+
+def data_table(splits: list[Split]) -> Table:
+    """Images, boxes of each class and fingerprint, a column for each split."""
+    table = Table("", *(split.name for split in splits), box=None)
+    table.add_row("images", *(str(len(split)) for split in splits))
+    table.add_row("boxes", *(str(split.frequencies().sum()) for split in splits))
+    for index, name in enumerate(splits[0].classes):
+        counts = [split.frequencies()[index] for split in splits if len(split.classes) > index]
+        table.add_row(Text(f"  {one_line(name)}"), *map(str, counts))
+    table.add_row("fingerprint", *(split.fingerprint for split in splits))
+    return table

@@ -36,7 +36,7 @@ class Data(Section):
     width: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
     resize: Literal["letterbox", "stretch"] = "letterbox"  # keep the aspect ratio, or fill
     balance: Probability = 0.5  # power of the inverse class frequency; 0 samples uniformly
-    workers: Annotated[int, Field(ge=0)] | None = None  # loader processes; none: 0 on a CPU
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None  # loader processes; none: 0 on a CPU
     cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory for decoded images, a process
 
 
@@ -87,7 +87,7 @@ class Optim(Section):
 
     lr: Annotated[float, Field(gt=0)] = 2.0e-3  # peak learning rate
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0  # times lr, for the backbone
-    batch_size: Annotated[int, Field(ge=1)] = 16  # images
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 16  # images
     weight_decay: Weight = 0.01  # none on biases and norms
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     clip_norm: Annotated[float, Field(gt=0)] = 10.0  # largest gradient norm
@@ -96,8 +96,8 @@ class Optim(Section):
 class Train(Section):
     """The loop."""
 
-    epochs: Annotated[int, Field(ge=1)] = 30
-    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = False  # true: bit-exact on the same kind of hardware
     cudnn_benchmark: bool = True  # used where deterministic is false
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
@@ -105,7 +105,9 @@ class Train(Section):
     evaluate_every: Annotated[int, Field(ge=1)] = 1  # epochs; the last is always evaluated
     checkpoint_every: Annotated[int, Field(ge=1)] = 1  # epochs
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Annotated[int, Field(ge=1)] | None = None  # of a CPU operator; none: every core
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = (
+        None  # of a CPU operator; none: every core
+    )
 
 
 class Decode(Section):
@@ -132,7 +134,11 @@ class Config(Section):
     def _exponents(cls, value: Any) -> Any:
         """Name PyYAML's trap: it reads `1e-5` as text (YAML 1.1 wants `1.0e-5`)."""
         for path, leaf in flatten(value).items() if isinstance(value, dict) else ():
-            if isinstance(leaf, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", leaf):
+            if (
+                isinstance(leaf, str)
+                and path != "data.folder"
+                and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", leaf)
+            ):
                 mantissa, exponent = re.split("[eE]", leaf)
                 sign = "" if exponent[0] in "+-" else "+"
                 right = f"{float(mantissa)}e{sign}{exponent}"
@@ -240,7 +246,7 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
             raise UserError(f"--set {text}: expected FIELD=VALUE")
         try:
             values[path.strip()] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
     return values
 
@@ -250,11 +256,14 @@ def load(name: str | None = None, overrides: Mapping[str, Any] | None = None) ->
     flat: dict[str, Any] = {}
     if name is not None:
         file = preset_file(name)
-        flat = flatten(read_yaml(file))
         try:
+            flat = flatten(read_yaml(file))
             resolve(flat)
+        except RecursionError:
+            raise UserError(f"{file}: its sections contain themselves") from None
         except UserError as error:
-            raise UserError(f"{file}: {error}") from None
+            text = str(error)
+            raise UserError(text if text.startswith(str(file)) else f"{file}: {text}") from None
     return resolve(flat | dict(overrides or {}))
 
 

@@ -34,6 +34,8 @@ def decode(
     """Detections of each image in pixels of the network input, at most K, best first."""
     found = []
     for boxes, scores, labels in zip(*top_boxes(maps, stride=stride, top_k=top_k), strict=True):
+        peak = scores > 0  # fewer peaks than K: the rest of the K are cells that are none
+        boxes, scores, labels = boxes[peak], scores[peak], labels[peak]
         if nms_iou < 1:
             keep = batched_nms(boxes, scores, labels, nms_iou)
             boxes, scores, labels = boxes[keep], scores[keep], labels[keep]

@@ -10,9 +10,15 @@ class UserError(Exception):
     """A mistake in a command, file or data set: names the place, the rule, what came, what may."""
 
 
+def without_passwords(text: str) -> str:
+    """`text` with the passwords of the URLs in it as ***."""
+    text = re.sub(r"(\w://[^\s/:@]*):[^\s/@]+@", r"\1:***@", text)
+    return re.sub(r"(?i)\b(password|pwd|token)=[^\s&;]+", r"\1=***", text)
+
+
 def one_line(text: str) -> str:
-    """`text` on one line, with whatever could move a terminal's cursor made visible."""
-    text = re.sub(r"\s*[\r\n]+\s*", "; ", text.strip())
+    """`text` on one line, without passwords, control characters made visible."""
+    text = re.sub(r"\s*[\r\n]+\s*", "; ", without_passwords(text).strip())
     return "".join(c if unicodedata.category(c)[0] != "C" else repr(c)[1:-1] for c in text)
 
 

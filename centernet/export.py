@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,14 +106,22 @@ def compare(detector: Detector, content: bytes, images: Sequence[NDArray[np.uint
 
 
 def difference(ours: Detections, theirs: Detections) -> tuple[float, float]:
-    """Largest distance (pixels, score) from each of our best to its nearest of the same class."""
+    """Largest distance (pixels, score) from each one's best to the other's nearest of its class."""
+    everything = (ours.boxes, ours.scores, theirs.boxes, theirs.scores)
+    if not all(bool(tensor.isfinite().all()) for tensor in everything):
+        return math.inf, math.inf
+    there, back = _farthest(ours, theirs), _farthest(theirs, ours)
+    return max(there[0], back[0]), max(there[1], back[1])
+
+
+def _farthest(ours: Detections, theirs: Detections) -> tuple[float, float]:
     worst = (0.0, 0.0)
     for box, score, label in zip(
         ours.boxes[:COMPARED], ours.scores[:COMPARED], ours.labels[:COMPARED], strict=True
     ):
         same = theirs.labels == label
         if not same.any():
-            return float("inf"), float("inf")
+            return math.inf, math.inf
         apart = (theirs.boxes[same] - box).abs().amax(1)
         nearest = int(apart.argmin())
         scores = (theirs.scores[same][nearest] - score).abs()

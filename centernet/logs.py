@@ -1,8 +1,10 @@
-"""Where `centernet train` sends its epochs: LOGGERS by name. A study logs to MLflow instead."""
+"""Epochs as numbers and as text, and where `centernet train` sends them: LOGGERS by name."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from centernet.config import Config, flatten
@@ -24,26 +26,43 @@ def numbers(epoch: Epoch) -> dict[str, float]:
     }
 
 
+def to_lines(epochs: list[Epoch]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
+
+
+def from_lines(text: str) -> list[Epoch]:
+    """The inverse of `to_lines`."""
+    return [Epoch(**json.loads(line)) for line in text.splitlines()]
+
+
 @contextmanager
 def tensorboard(config: Config, folder: Path) -> Iterator[Log]:
-    """Event files in `folder/tensorboard`."""
+    """Event files in `folder/tensorboard`, from the first epoch on."""
     from torch.utils.tensorboard import SummaryWriter
 
+    writer: SummaryWriter | None = None
+
     def log(epoch: Epoch) -> None:
-        if epoch.restored:
-            return  # it is in the events of the training that was interrupted
+        nonlocal writer
+        if writer is None:  # a resumed training writes all its epochs again, in place of the old
+            writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch.number)
         for name, value in numbers(epoch).items():
             writer.add_scalar(name, value, epoch.number)
         writer.flush()
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    try:
         yield log
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 @contextmanager
 def wandb(config: Config, folder: Path) -> Iterator[Log]:
     """A Weights & Biases run; WANDB_MODE=offline keeps it on this machine."""
     os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         import wandb as library
     except ImportError:

@@ -47,7 +47,9 @@ def size_giou(predicted: Maps, target: Maps, mask: Tensor) -> Tensor:
 
 def _corners(maps: Maps) -> tuple[Tensor, Tensor]:
     """Top-left and bottom-right corner[B, 2, h, w] of each cell's box, from that cell, in cells."""
-    half = maps.size.float().clamp(min=1e-3) / 2
+    size = maps.size.float()
+    positive = size + (size.clamp(min=1e-3) - size).detach()  # a clamp that lets gradients pass
+    half = positive / 2
     return maps.offset.float() - half, maps.offset.float() + half
 
 

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from centernet.backbones import BACKBONES, Backbone
-from centernet.errors import UserError, did_you_mean
+from centernet.backbones import BACKBONES, Backbone, check_backbone
 from centernet.structures import Maps
 
 STRIDE = 4
 PRIOR_BIAS = -2.19  # sigmoid(-2.19) = 0.1: an untrained heatmap is nearly empty
+SIZE_SCALE = 16.0  # cells for each unit of the size head: it spans 1 to 100 (TTFNet, 2019)
+SIZE_BIAS = 0.5  # an untrained box has a side of 8 cells: positive, so that GIoU has a gradient
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -72,7 +73,7 @@ class CenterNet(nn.Module):
         self.neck = Neck(backbone.channels, channels)
         self.classes = classes
         self.heatmap = head(channels, head_channels, classes, bias=PRIOR_BIAS)
-        self.size = head(channels, head_channels, 2)
+        self.size = head(channels, head_channels, 2, bias=SIZE_BIAS)
         self.offset = head(channels, head_channels, 2)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1) * 255)
@@ -84,16 +85,14 @@ class CenterNet(nn.Module):
         )
         features = self.backbone(normalised)
         merged = self.neck(features)
-        return Maps(self.heatmap(merged), self.size(merged), self.offset(merged))
+        return Maps(self.heatmap(merged), self.size(merged) * SIZE_SCALE, self.offset(merged))
 
 
 def build(
     *, backbone: str, pretrained: Any, channels: int, head_channels: int, classes: int
 ) -> CenterNet:
     """A CenterNet by the name of its backbone."""
-    if backbone not in BACKBONES:
-        hint = did_you_mean(backbone, BACKBONES) or f" (one of {', '.join(BACKBONES)})"
-        raise UserError(f"model.backbone: no backbone is named {backbone}{hint}")
+    check_backbone(backbone, pretrained=bool(pretrained))
     extractor = BACKBONES[backbone](pretrained=bool(pretrained))
     net = CenterNet(extractor, classes=classes, channels=channels, head_channels=head_channels)
     return net.to(memory_format=torch.channels_last)  # a third faster, on CPUs and tensor cores

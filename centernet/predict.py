@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from centernet import checkpoint
@@ -31,6 +32,39 @@ def detect(
     ]
 
 
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Network(BaseModel):
+    """How to build the network of a weights file."""
+
+    backbone: str
+    channels: Width
+    head_channels: Width
+    classes: Width
+
+
+class Geometry(BaseModel):
+    """From image to network input, and from maps to boxes."""
+
+    height: Width
+    width: Width
+    letterbox: bool
+    top_k: Annotated[int, Field(ge=1, le=1000)]
+    nms_iou: Annotated[float, Field(gt=0, le=1)]
+
+
+class Record(BaseModel):
+    """The description of a weights file, which may come from anywhere."""
+
+    model: Network
+    classes: tuple[str, ...]
+    geometry: Geometry
+
+
+FIELDS = Record.model_fields
+
+
 @dataclass(frozen=True, slots=True)
 class Detector:
     """A trained model with all that it needs to turn an image into boxes."""
@@ -47,11 +81,14 @@ class Detector:
     def load(cls, file: Path, *, device: str = "cpu") -> "Detector":
         """Read a weights file; UserError if it is not one."""
         tensors, record = checkpoint.read(file)
-        if record.get("kind") != "weights":
-            raise UserError(f"{file}: not a weights file (use best.safetensors)")
-        model = build(**record["model"], pretrained=False)
-        model.load_state_dict(tensors)
-        return cls(model.eval().to(device), tuple(record["classes"]), **record["geometry"])
+        checkpoint.expect(file, record, "weights")
+        try:
+            known = Record.model_validate({k: v for k, v in record.items() if k in FIELDS})
+            model = build(**known.model.model_dump(), pretrained=False)
+            model.load_state_dict(tensors)
+        except (ValidationError, RuntimeError):
+            raise UserError(f"{file}: its weights and its description do not match") from None
+        return cls(model.eval().to(device), known.classes, **known.geometry.model_dump())
 
     def prepare(self, image: NDArray[np.uint8]) -> tuple[Tensor, Placement]:
         """Network input[1, 3, height, width] uint8 of an RGB image[H, W, 3], and its placement."""
@@ -73,20 +110,19 @@ class Detector:
 
 def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
     """What a weights file says about its tensors; `Detector.load` reads it."""
-    return {
-        "kind": "weights",
-        "model": {
-            "backbone": config.model.backbone,
-            "channels": config.model.channels,
-            "head_channels": config.model.head_channels,
-            "classes": len(classes),
-        },
-        "classes": list(classes),
-        "geometry": {
-            "height": config.data.height,
-            "width": config.data.width,
-            "letterbox": config.data.resize == "letterbox",
-            "top_k": config.decode.top_k,
-            "nms_iou": config.decode.nms_iou,
-        },
-    }
+    record = Record(
+        model=Network(
+            backbone=config.model.backbone,
+            channels=config.model.channels,
+            head_channels=config.model.head_channels,
+            classes=len(classes),
+        ),
+        classes=classes,
+        geometry=Geometry(
+            height=config.data.height,
+            width=config.data.width,
+            letterbox=config.data.resize == "letterbox",
+            **config.decode.model_dump(),
+        ),
+    )
+    return {"kind": "weights", "format": checkpoint.FORMAT, **record.model_dump()}

@@ -18,6 +18,11 @@ def generator(*parts: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(key(*parts))
 
 
+def cores() -> int:
+    """CPUs that this process may use, which in a container are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_up(*, threads: int, deterministic: bool, cudnn_benchmark: bool) -> None:
     """Make results repeatable for a thread count; deterministic mode also on CUDA, bit for bit."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's condition for it

@@ -61,7 +61,7 @@ def parameter_groups(
     return groups
 
 
-def save(state: State, config: Config, file: Path, split: Split) -> None:
+def save(state: State, config: Config, file: Path, splits: tuple[Split, Split]) -> None:
     """Write the checkpoint that `restore` reads."""
     tensors = (
         checkpoint.prefixed("model", state.model.state_dict())
@@ -70,28 +70,28 @@ def save(state: State, config: Config, file: Path, split: Split) -> None:
     )
     record = {
         "kind": "training",
+        "format": checkpoint.FORMAT,
         "config": config.model_dump(),
-        "data": split.fingerprint,
+        "data": [split.fingerprint for split in splits],
         "ema_step": state.ema.step,
         "epochs": [asdict(epoch) for epoch in state.epochs],
     }
     checkpoint.write(file, tensors, record)
 
 
-def restore(state: State, config: Config, file: Path, split: Split) -> None:
+def restore(state: State, config: Config, file: Path, splits: tuple[Split, Split]) -> None:
     """Bring the state to where the checkpoint left it; nothing happens where there is none."""
     if not file.exists():
         return
     tensors, record = checkpoint.read(file)
-    if record.get("kind") != "training":
-        raise UserError(f"{file}: not a training checkpoint")
+    checkpoint.expect(file, record, "training")
     changed = [
         text
         for text in differences(resolve(flatten(record["config"])), config)
         if text.split(":")[0] not in FREE
     ]
-    if changed or record["data"] != split.fingerprint:
-        what = changed[0] if changed else "other training data"
+    if changed or record["data"] != [split.fingerprint for split in splits]:
+        what = changed[0] if changed else "other images or boxes"
         raise UserError(f"{file.parent}: holds another training ({what}); choose another folder")
     state.model.load_state_dict(checkpoint.under("model", tensors))
     state.ema.model.load_state_dict(checkpoint.under("ema", tensors))

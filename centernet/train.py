@@ -5,7 +5,6 @@ EMA weights of the highest val AP). Called again on the same folder, it goes on 
 """
 
 import math
-import os
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -17,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from centernet import checkpoint, seed
 from centernet.augment import Augmenter
-from centernet.config import Config
+from centernet.backbones import check_backbone
+from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import (
     Batch,
@@ -29,9 +29,9 @@ from centernet.dataset.loader import (
 )
 from centernet.dataset.split import Split
 from centernet.encode import encode
-from centernet.errors import UserError
+from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
-from centernet.losses import losses
+from centernet.losses import SIZE_LOSSES, losses
 from centernet.model import STRIDE
 from centernet.predict import detect, weights_record
 from centernet.state import State, make_state, restore, save
@@ -40,8 +40,18 @@ from centernet.structures import Epoch
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 
-class NonFiniteLoss(RuntimeError):
-    """A loss became infinite or NaN: names epoch, step and term."""
+class NonFiniteLoss(UserError):
+    """A loss became infinite or NaN: names epoch, step and term. A smaller optim.lr may help."""
+
+
+def check(config: Config) -> None:
+    """UserError for what a config cannot know: names in tables, weights and devices there are."""
+    if config.loss.size_loss not in SIZE_LOSSES:
+        hint = did_you_mean(config.loss.size_loss, SIZE_LOSSES)
+        known = hint or f" (one of {', '.join(SIZE_LOSSES)})"
+        raise UserError(f"loss.size_loss: no loss is named {config.loss.size_loss}{known}")
+    check_backbone(config.model.backbone, pretrained=bool(config.model.pretrained))
+    choose_device(config.train.device)
 
 
 def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
@@ -50,9 +60,12 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
     Epochs that a checkpoint there already holds come first, marked `restored`. UserError for bad
     data or a folder of another training; NonFiniteLoss where the loss diverges.
     """
+    check(config)
     device = choose_device(config.train.device)
+    threads = config.train.threads or seed.cores()
+    config = resolve(flatten(config.model_dump()) | {"train.threads": threads})
     seed.set_up(
-        threads=config.train.threads or os.cpu_count() or 1,
+        threads=threads,
         deterministic=config.train.deterministic,
         cudnn_benchmark=config.train.cudnn_benchmark,
     )
@@ -62,7 +75,8 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
     loader, order = make_loader(config, train_split, device)
     val = samples(config, val_split)
     state = make_state(config, len(train_split.classes), device)
-    restore(state, config, folder / LAST, train_split)
+    splits = (train_split, val_split)
+    restore(state, config, folder / LAST, splits)
     yield from (replace(epoch, restored=True) for epoch in state.epochs)
 
     for number in range(len(state.epochs) + 1, config.train.epochs + 1):
@@ -92,7 +106,7 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
             record = weights_record(config, train_split.classes)
             checkpoint.write(folder / BEST, state.ema.model.state_dict(), record)
         if number % config.train.checkpoint_every == 0 or number == config.train.epochs:
-            save(state, config, folder / LAST, train_split)
+            save(state, config, folder / LAST, splits)
         yield epoch
 
 
@@ -115,12 +129,13 @@ def train_epoch(
         history.append(torch.stack([term.detach() for term in terms.values()]))
         if step % 50 == 0 or step == steps:  # reading a value waits for the device
             check_finite(torch.stack(history), list(terms), number)
-    means = torch.stack(history).double().mean(0).tolist()
-    return dict(zip(terms, means, strict=True)), rate
+    means = dict(zip(terms, torch.stack(history).double().mean(0).tolist(), strict=True))
+    means.pop("gradient")
+    return means, rate
 
 
 def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[str, torch.Tensor]:
-    """Forward, loss, backward, clip, step, average."""
+    """Forward, loss, backward, clip, step, average: the loss terms, and the gradient's norm."""
     height, width = batch.images.shape[2:]
     target = encode(
         batch.instances,
@@ -148,10 +163,10 @@ def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[
         group["lr"] = rate * group["factor"]
     state.optimizer.zero_grad(set_to_none=True)
     terms["total"].backward()  # type: ignore[no-untyped-call]  # torch
-    nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
     state.optimizer.step()
     state.ema.update(state.model)
-    return terms
+    return terms | {"gradient": norm}
 
 
 def learning_rate(step: int, total: int, *, peak: float, warmup: int) -> float:
@@ -169,7 +184,8 @@ def check_finite(history: torch.Tensor, terms: list[str], number: int) -> None:
     if len(bad):
         step, term = bad[0].tolist()
         value = history[step, term].item()
-        raise NonFiniteLoss(f"epoch {number}, step {step + 1}: the {terms[term]} loss is {value}")
+        name = terms[term] if terms[term] == "gradient" else f"{terms[term]} loss"
+        raise NonFiniteLoss(f"epoch {number}, step {step + 1}: the {name} is {value}")
 
 
 def validate(

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         from experiments import commands  # late: it imports torch and MLflow
 
         return int(getattr(commands, options.command)(options))
-    except UserError as error:
+    except (UserError, OSError) as error:  # an OSError names its file: full disk, no right to it
         print(f"experiments: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -69,10 +69,9 @@ def parser() -> argparse.ArgumentParser:
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,23 @@
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from centernet.config import Config
+from centernet.dataset.split import Split
+from centernet.errors import one_line, without_passwords
+from experiments import study
 from experiments.objective import Progress
+from experiments.promote import Decision
+from experiments.registry import Version
+from experiments.reproduce import Comparison
+from experiments.search_space import SearchSpace
+from experiments.settings import Settings
 
 ROWS = 20  # trials shown; older ones scroll away
 STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "RUNNING": "bold cyan"}
@@ -133,3 +143,70 @@ def table(rows: list[Progress], *, best: int | None) -> Table:
             *(number(row.params.get(path, "")) for path in paths),
         )
     return shown
+
+
+def row(trial: Any, epochs: int) -> Progress:
+    """One of Optuna's trials as a row of the table."""
+    best = max(trial.intermediate_values.values(), default=None)
+    reason = trial.user_attrs.get(study.REASON, "")
+    return Progress(trial.number, trial.params, trial.state.name, epochs, None, best, reason)
+
+
+def introduction(
+    name: str,
+    space: SearchSpace,
+    base: Config,
+    splits: tuple[Split, Split],
+    own: Settings,
+    trials: int,
+) -> str:
+    """What will run, and where it is logged."""
+    train, val = splits
+    skipped = sum(len(split.problems) for split in splits)
+    note = f" ({skipped} defects skipped: centernet check-data)" if skipped else ""
+    classes = ", ".join(train.classes[:8]) + (" ..." if len(train.classes) > 8 else "")
+    size = f"{base.data.width}x{base.data.height} px"
+    methods = f"{space.sampler['name']} sampler, {space.pruner['name']} pruner"
+    return (
+        f"Study    {name}: {trials} trials, {methods}\n"
+        f"Varies   {', '.join(space.parameters)}\n"
+        f"Data     {base.data.folder}: {len(train)} train, {len(val)} val images, "
+        f"{one_line(classes)}{note}\n"
+        f"Model    {base.model.backbone}, {size}, {base.train.epochs} epochs a trial\n"
+        f"Logged   {without_passwords(own.tracking_uri)} (make ui)\n"
+    )
+
+
+def summary(
+    name: str, best: Any, default: Any, version: Version, decision: Decision, alias: str
+) -> str:
+    """What a search found, and what to type next."""
+    if best.number == default.number:
+        against = ", which is the default config: nothing tried was better"
+    elif default.value is None:
+        against = f"; the default config (trial 0) was not completed: {default.state.name}"
+    else:
+        gain = best.value - default.value
+        against = f", the default config (trial 0): AP {default.value:.1f} ({gain:+.1f})"
+    lines = [f"\nBest     trial {best.number}: AP {best.value:.1f}{against}"]
+    lines += [f"         {path} = {number(value)}" for path, value in best.params.items()]
+    verb = "is now" if decision.promote else "is registered, not"
+    uri = f"models:/{version.name}@{alias}"
+    return "\n".join([
+        *lines,
+        f"Model    {version.name} version {version.version} {verb} {uri}: {decision.why}",
+        "",
+        "Next     make ui                      compare the runs",
+        f"         make reproduce TRIAL={best.number:<8} train it again, compare bit by bit",
+        f"         make register TRIAL=N        make another trial the {alias}",
+        f"         make search ... TRIALS=N     more trials of {name}",
+    ])  # fmt: skip
+
+
+def compared(comparison: Comparison, epochs: int) -> str:
+    """One epoch of a reproduction, on a line."""
+    now = comparison.now
+    ap = f"AP {now.metrics['AP']:.2f}, " if "AP" in now.metrics else ""
+    left = duration((epochs - now.number) * (now.seconds + now.seconds_evaluating))
+    same = f"differs: {', '.join(comparison.differs)}" if comparison.differs else "identical"
+    return f"  epoch {now.number}/{epochs}: {ap}weights {now.digest[:12]}, {same} (ETA {left})"

@@ -8,6 +8,18 @@ from pathlib import Path
 
 from centernet.errors import UserError
 
+_held: set[int] = set()
+
+
+def _release() -> None:
+    """A forked loader worker must not keep its parent's locks alive."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_release)
+
 
 @contextmanager
 def exclusive(file: Path, *, busy: str | None = None) -> Iterator[None]:
@@ -20,8 +32,10 @@ def exclusive(file: Path, *, busy: str | None = None) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode().strip()
             raise UserError(f"{busy} (process {holder or 'unknown'})") from None
+        _held.add(descriptor)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
+        _held.discard(descriptor)
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """Which version is the champion: policy, without MLflow."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -31,8 +32,8 @@ def decide(challenger: C, champion: C | None) -> Decision:
     """The champion is replaced by a version of higher val AP on the same val images."""
     if champion is None:
         return Decision(True, "there was no champion")
-    if challenger == champion:
-        return Decision(False, "it is the champion already")
+    if math.isnan(champion.value):
+        return Decision(False, "the champion was made elsewhere: compare by hand")
     if challenger.data != champion.data:
         return Decision(False, "the champion was measured on other val images: compare by hand")
     margin = f"val AP {challenger.value:.2f} against the champion's {champion.value:.2f}"

@@ -30,7 +30,7 @@ def identity(*, threads: int | None) -> dict[str, Any]:
         "threads": threads or os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
-        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
     }
 
 
@@ -46,7 +46,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def diff() -> str:
     """Uncommitted changes to tracked files, as a patch."""
-    return git("diff", "HEAD") or ""
+    return git("diff", "HEAD", "--", ".", ":!mlflow.yaml") or ""  # which may hold a password
 
 
 def git(*arguments: str) -> str | None:

@@ -1,10 +1,10 @@
 """Models in MLflow's registry: register a run's weights, read and move the alias."""
 
 import os
-import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from experiments.tracking import Tracker, connect  # first: it turns telemetry off
 
@@ -23,6 +23,7 @@ OUTPUT = {
     "y2": DataType.double, "score": DataType.double, "label": DataType.long,
     "class": DataType.string,
 }  # fmt: skip
+VALUE, DECISION = "val_AP", "decision"  # tags
 PACKAGES = (
     "mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "pydantic",
     "opencv-python-headless", "pandas", "pyyaml",
@@ -40,6 +41,7 @@ class Version:
     run_id: str
     value: float  # val AP
     data: str  # fingerprint of the val split
+    decided: bool  # whether it was decided if it becomes the champion
 
     @property
     def uri(self) -> str:
@@ -56,18 +58,21 @@ class Registry:
         self.client: MlflowClient = connect(settings)
 
     def at(self, alias: str) -> Version | None:
-        """The version that an alias points to."""
+        """The version that an alias points to; none if the model or the alias is not there."""
         try:
-            return self._version(self.client.get_model_version_by_alias(self.name, alias))
-        except MlflowException:
-            return None
+            model = self.client.get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        number = model.aliases.get(alias)
+        return self._version(self.client.get_model_version(self.name, number)) if number else None
 
     def find(self, run_id: str) -> Version | None:
         """The version made from a run, if there is one."""
         found = self.client.search_model_versions(f"name = '{self.name}'")
-        same = [version for version in found if version.run_id == run_id]
-        ready = [version for version in same if version.status == "READY" and version.tags]
-        return self._version(ready[0]) if ready else None
+        same = [version for version in found if version.run_id == run_id and VALUE in version.tags]
+        return self._version(same[0]) if same else None
 
     def register(
         self, tracker: Tracker, run_id: str, *, trial: int, value: float, data: str
@@ -76,14 +81,18 @@ class Registry:
         known = self.find(run_id)
         if known:
             return known
-        with tempfile.TemporaryDirectory() as scratch:
-            uri = log_model(self.settings, run_id, tracker.weights(run_id), Path(scratch))
+        weights = tracker.weights(run_id)
+        uri = log_model(self.settings, run_id, tracker.experiment, weights)
         self._ensure_model()
-        tags = {"study": tracker.study, "trial": str(trial), "val_AP": f"{value:.6f}", "data": data}
+        tags = {"study": tracker.study, "trial": str(trial), VALUE: f"{value:.6f}", "data": data}
         made = self.client.create_model_version(
             self.name, uri, run_id, tags=tags, description=f"{tracker.study}, trial {trial}"
         )
         return self._version(made)
+
+    def decided(self, version: Version, why: str) -> None:
+        """Note that it was decided whether this version becomes the champion, and why."""
+        self.client.set_model_version_tag(self.name, str(version.version), DECISION, why)
 
     def _ensure_model(self) -> None:
         try:
@@ -95,23 +104,24 @@ class Registry:
         """Move an alias."""
         self.client.set_registered_model_alias(self.name, alias, str(version.version))
 
-    def _version(self, found: object) -> Version:
-        tags = found.tags  # type: ignore[attr-defined]  # mlflow.entities has no types
+    def _version(self, found: Any) -> Version:
+        """What the tags say; a version that was made elsewhere has none, and no AP."""
         return Version(
             name=self.name,
-            version=int(found.version),  # type: ignore[attr-defined]  # as above
-            study=tags["study"],
-            trial=int(tags["trial"]),
-            run_id=str(found.run_id),  # type: ignore[attr-defined]  # as above
-            value=float(tags["val_AP"]),
-            data=tags["data"],
+            version=int(found.version),
+            study=found.tags.get("study", ""),
+            trial=int(found.tags.get("trial", -1)),
+            run_id=str(found.run_id),
+            value=float(found.tags.get(VALUE, "nan")),
+            data=found.tags.get("data", ""),
+            decided=DECISION in found.tags,
         )
 
 
-def log_model(settings: Settings, run_id: str, weights: Path, scratch: Path) -> str:
+def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -> str:
     """Log weights as a pyfunc model of a run: code and safetensors, nothing pickled."""
     mlflow.set_tracking_uri(settings.tracking_uri)
-    os.environ["MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING"] = "false"
+    mlflow.set_experiment(experiment_id=experiment)  # where MLflow puts the model's files
     signature = ModelSignature(
         inputs=Schema([ColSpec(AnyType(), "image")]),
         outputs=Schema([ColSpec(kind, name) for name, kind in OUTPUT.items()]),

@@ -13,8 +13,9 @@ import yaml
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read
 from centernet.errors import UserError
+from centernet.logs import from_lines
 from centernet.structures import Epoch
-from centernet.train import train
+from centernet.train import choose_device, train
 from experiments import provenance, tracking
 from experiments.tracking import Tracker
 
@@ -37,11 +38,6 @@ class Comparison:
     now: Epoch
 
     @property
-    def identical(self) -> bool:
-        """The same losses, metrics and weights, bit for bit."""
-        return not self.differs
-
-    @property
     def differs(self) -> list[str]:
         """What is not the same: `loss/size`, `val/AP`, `weights`."""
         names = [f"loss/{n}" for n in unequal(self.then.losses, self.now.losses)]
@@ -62,9 +58,19 @@ def recorded(tracker: Tracker, number: int) -> Recorded:
     if run is None:
         raise UserError(f"trial {number} of study {tracker.study} has no run in MLflow")
     run_id = run.info.run_id
-    epochs = tracking.read_epochs(tracker.text(run_id, tracking.EPOCHS))
+    epochs = from_lines(tracker.text(run_id, tracking.EPOCHS))
     config = resolve(flatten(yaml.safe_load(tracker.text(run_id, tracking.CONFIG))))
     return Recorded(run_id, config, epochs, json.loads(tracker.text(run_id, tracking.IDENTITY)))
+
+
+def guarantee(config: Config) -> str:
+    """What may be expected of a reproduction with this config."""
+    threads = config.train.threads
+    if choose_device(config.train.device).type == "cpu":
+        return f"bit for bit on the same kind of CPU with {threads} threads"
+    if config.train.deterministic:
+        return "bit for bit on the same kind of GPU"
+    return "none on a GPU in fast mode (train.deterministic: false)"
 
 
 def suspects(then: Recorded, config: Config) -> list[str]:

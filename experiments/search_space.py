@@ -1,6 +1,7 @@
 """A question in YAML -> suggestions -> config. The grammar is in search_spaces/README.md."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from centernet.config import Config, check_path, flatten, load, read_yaml, resol
 from centernet.errors import UserError, did_you_mean
 
 NUMERIC = ("low", "high", "step", "log")
+FIXED = ("data.folder", "train.device", "train.threads")  # the same for all trials of a study
+MANY = 1000  # values of a stepped range beyond which only the bounds are checked
 KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}
 SECTIONS = ("config", "parameters", "enqueue", "sampler", "pruner", "budget")
 
@@ -70,7 +73,7 @@ def _read(file: Path) -> SearchSpace:
         config=preset,
         parameters=parameters,
         pinned=pinned,
-        enqueue=tuple(_point(point, parameters) for point in points),
+        enqueue=tuple(_point(point, parameters, base) for point in points),
         sampler=_named(tree.get("sampler", "tpe"), "sampler"),
         pruner=_named(tree.get("pruner", "median"), "pruner"),
         trials=_budget(tree.get("budget", {})),
@@ -84,6 +87,8 @@ def _parameters(tree: Any) -> tuple[dict[str, BaseDistribution], dict[str, Any]]
     parameters, pinned = {}, {}
     for path, value in tree.items():
         check_path(str(path))
+        if path in FIXED:
+            raise UserError(f"{path}: it is the same for all trials of a study (--set, --data)")
         if isinstance(value, dict):
             parameters[path] = _distribution(path, value)
         else:
@@ -96,7 +101,7 @@ def _parameters(tree: Any) -> tuple[dict[str, BaseDistribution], dict[str, Any]]
 def _distribution(path: str, value: dict[str, Any]) -> BaseDistribution:
     """One parameter in Optuna's vocabulary."""
     kind = value.get("type")
-    if kind not in KEYS:
+    if not isinstance(kind, str) or kind not in KEYS:
         raise UserError(f"{path}: type is one of {', '.join(KEYS)}, got {kind!r}")
     options = {key: option for key, option in value.items() if key != "type"}
     for key in options:
@@ -113,14 +118,14 @@ def _distribution(path: str, value: dict[str, Any]) -> BaseDistribution:
         if kind == "int":
             return IntDistribution(**options)
         return FloatDistribution(**options)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise UserError(f"{path}: {error}") from None
 
 
 def _check_range(path: str, kind: str, options: dict[str, Any]) -> None:
     """`low` and `high` are numbers of the kind, in this order."""
-    for key in ("low", "high"):
-        number = int if kind == "int" else int | float
+    number = int if kind == "int" else int | float
+    for key in ("low", "high", *(["step"] if "step" in options else [])):
         if not isinstance(options.get(key), number) or isinstance(options.get(key), bool):
             raise UserError(f"{path}: {key}: a {kind} needs a number, got {options.get(key)!r}")
     if options["low"] > options["high"]:
@@ -129,16 +134,24 @@ def _check_range(path: str, kind: str, options: dict[str, Any]) -> None:
 
 def _check_bounds(base: Config, path: str, distribution: BaseDistribution) -> None:
     """Every value that may be suggested is one that the config accepts."""
-    if isinstance(distribution, CategoricalDistribution):
-        values: list[Any] = list(distribution.choices)
-    else:
-        assert isinstance(distribution, FloatDistribution | IntDistribution)
-        values = [distribution.low, distribution.high]
-    for value in values:
+    for value in _values(distribution):
         resolve(flatten(base.model_dump()) | {path: value})
 
 
-def _point(point: dict[str, Any], parameters: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _values(distribution: BaseDistribution) -> list[Any]:
+    """All values of a finite distribution, else its bounds."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        whole = range(distribution.low, distribution.high + 1, distribution.step)
+        return list(whole) if len(whole) <= MANY else [distribution.low, distribution.high]
+    assert isinstance(distribution, FloatDistribution)
+    return [distribution.low, distribution.high]
+
+
+def _point(
+    point: dict[str, Any], parameters: Mapping[str, BaseDistribution], base: Config
+) -> dict[str, Any]:
     """A known point; fields that the space does not vary are refused."""
     for path, value in point.items():
         if path not in parameters:
@@ -146,6 +159,7 @@ def _point(point: dict[str, Any], parameters: Mapping[str, BaseDistribution]) ->
             raise UserError(f"enqueue: {path} is not varied by this space{hint}")
         if not _contains(parameters[path], value):
             raise UserError(f"enqueue: {path}: {value!r} is outside of {parameters[path]}")
+    resolve(flatten(base.model_dump()) | point)
     return point
 
 
@@ -153,6 +167,9 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    whole = isinstance(distribution, IntDistribution)
+    if not math.isfinite(value) or (whole and not isinstance(value, int)):
         return False
     return distribution._contains(distribution.to_internal_repr(value))
 
@@ -175,13 +192,24 @@ def _budget(tree: Any) -> int:
 
 
 def default_point(space: SearchSpace, base: Config) -> dict[str, Any]:
-    """The base config's own values of what varies; those outside of their range are left out."""
+    """The base config's own values of what varies; UserError if the space leaves one out."""
     values = flatten(base.model_dump())
-    return {
-        path: values[path]
-        for path, distribution in space.parameters.items()
-        if _contains(distribution, values[path])
-    }
+    for path, distribution in space.parameters.items():
+        if not _contains(distribution, values[path]):
+            raise UserError(
+                f"{space.file}: {path}: the default, {values[path]}, is outside of its range; "
+                "the first trial is the default config, so widen it"
+            )
+    return {path: values[path] for path in space.parameters}
+
+
+def candidates(space: SearchSpace, base: Config) -> Iterator[Config]:
+    """The base config, alone and with each categorical choice: what can be checked before work."""
+    yield base
+    for path, distribution in space.parameters.items():
+        if isinstance(distribution, CategoricalDistribution):
+            for choice in distribution.choices:
+                yield resolve(flatten(base.model_dump()) | {path: choice})
 
 
 def suggest(trial: optuna.Trial, space: SearchSpace, base: Config) -> Config:

@@ -3,14 +3,13 @@
 import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from centernet.config import read_yaml
 from centernet.errors import UserError, did_you_mean
 
-Name = Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")]
+Name = Annotated[str, Field(pattern=r"^([\w. -]|\{data\})+$")]  # what a registry takes
 
 
 class Settings(BaseModel):
@@ -23,7 +22,7 @@ class Settings(BaseModel):
     studies: str
     folder: str
     registered_model: Name = "centernet-{data}"
-    alias: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")] = "champion"
+    alias: Annotated[str, Field(pattern=r"^(?!latest$|v\d+$)[A-Za-z][\w-]*$")] = "champion"
     system_metrics_seconds: Annotated[float, Field(gt=0)] = 10.0
     ui_port: Annotated[int, Field(ge=1, le=65535)] = 5000
 
@@ -60,15 +59,6 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
         "folder": str(home / settings.folder),
     }
     return settings.model_copy(update=absolute)
-
-
-def without_password(uri: str) -> str:
-    """The URI as it may be shown."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from centernet.errors import UserError, did_you_mean
-from centernet.seed import key
+from centernet.seed import cores, key
 from experiments.lock import exclusive
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings, sqlite_file
@@ -32,10 +34,13 @@ PRUNERS: dict[str, Callable[..., optuna.pruners.BasePruner]] = {
     "halving": optuna.pruners.SuccessiveHalvingPruner,
     "hyperband": optuna.pruners.HyperbandPruner,
 }
-IDENTITY = "identity"  # user attributes of a study
-SEARCHED = "searched"
+IDENTITY = "identity"  # user attributes of a study: what it asked
+ID = "id"  # tells it from others of its name
+THREADS = "threads"  # of a CPU operator; results depend on it, so it stays as it was
+SEARCHED = "searched"  # when, last
 RUN = "run_id"  # user attributes of a trial
 REASON = "reason"
+ATTEMPTS = "attempts"  # that ended in an unexpected error
 VALUE = "AP"  # the objective: COCO AP of the EMA weights on val
 
 
@@ -43,12 +48,16 @@ def open_storage(settings: Settings) -> optuna.storages.RDBStorage:
     """The studies' database; its schema is created by one process while the others wait."""
     arguments: dict[str, Any] = {}
     file = sqlite_file(settings.studies)
-    with exclusive(settings.runs / ".setup.lock"):
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_ahead(str(file))
-            arguments = {"connect_args": {"timeout": 60}}  # seconds to wait for a writer
-        return optuna.storages.RDBStorage(settings.studies, engine_kwargs=arguments)
+    try:
+        with exclusive(settings.runs / ".setup.lock"):
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_ahead(str(file))
+                arguments = {"connect_args": {"timeout": 60}}  # seconds to wait for a writer
+            return optuna.storages.RDBStorage(settings.studies, engine_kwargs=arguments)
+    except (SQLAlchemyError, sqlite3.Error, ImportError, optuna.exceptions.OptunaError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the studies at {settings.studies}: {reason}") from None
 
 
 def write_ahead(file: str) -> None:
@@ -67,28 +76,33 @@ def open_study(
     *,
     identity: dict[str, Any],
     points: list[dict[str, Any]],
+    threads: int | None,
 ) -> optuna.Study:
     """Create a study with its first points, or resume it; UserError if it asked something else."""
     storage = open_storage(settings)
-    make_sampler(space, seed=0)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
         direction="maximize",
         load_if_exists=True,
-        pruner=_build(PRUNERS, space.pruner, "pruner"),
+        pruner=make_pruner(space),
     )
     known = study.user_attrs.get(IDENTITY)
-    if known is None:
+    if known is None:  # new, or its creation was interrupted
         for point in points:
             study.enqueue_trial(point, skip_if_exists=True)
+        study.set_user_attr(ID, study.user_attrs.get(ID) or uuid4().hex)
+        study.set_user_attr(THREADS, threads or cores())
         study.set_user_attr(IDENTITY, identity)
-    elif known != identity:
-        what = next(k for k in identity | known if known.get(k) != identity.get(k))
-        raise UserError(
-            f"study {name}: was started with {what} = {known.get(what)}, now it is "
-            f"{identity.get(what)}; name another study (STUDY=...) to ask another question"
-        )
+    else:
+        now = identity | ({THREADS: threads} if threads else {})
+        then = known | ({THREADS: study.user_attrs[THREADS]} if threads else {})
+        for what in then | now:
+            if then.get(what) != now.get(what):
+                raise UserError(
+                    f"study {name}: was started with {what} = {then.get(what)}, now it is "
+                    f"{now.get(what)}; name another study (STUDY=...) to ask another question"
+                )
     study.set_user_attr(SEARCHED, datetime.now(UTC).isoformat())
     return study
 
@@ -131,14 +145,11 @@ def put_back(study: optuna.Study) -> None:
 
 
 def ask(study: optuna.Study, space: SearchSpace, *, seed: int) -> optuna.Trial:
-    """The next trial: a queued one, else a new one.
-
-    Its sampler is seeded by its number, so a restarted study does not repeat earlier draws.
-    """
+    """The next trial: a queued one, else a new one."""
     trials = study.get_trials(deepcopy=False)
     queued = [trial.number for trial in trials if trial.state == TrialState.WAITING]
     number = min(queued, default=len(trials))
-    study.sampler = make_sampler(space, seed=key(seed, "sampler", number))
+    study.sampler = make_sampler(space, number=number, seed=seed)
     return study.ask()
 
 
@@ -147,15 +158,32 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
+def states(study: optuna.Study) -> dict[int, str]:
+    """Every trial's state by its number."""
+    return {trial.number: trial.state.name for trial in study.get_trials(deepcopy=False)}
+
+
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial of the highest AP; the earlier of equals."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
 
 
-def make_sampler(space: SearchSpace, *, seed: int) -> optuna.samplers.BaseSampler:
-    """The space's sampler; UserError for an unknown name or option."""
-    return _build(SAMPLERS, {"seed": seed} | space.sampler, "sampler")
+def make_sampler(space: SearchSpace, *, number: int, seed: int) -> optuna.samplers.BaseSampler:
+    """The space's sampler for a trial; UserError for an unknown name or option.
+
+    Seeded by the trial's number, so that a restarted study does not repeat earlier draws; a
+    quasi-random sequence keeps one seed, and its place in the study.
+    """
+    own = space.sampler.get("seed", seed)
+    if space.sampler["name"] != "qmc":
+        own = key(str(own), "sampler", number)
+    return _build(SAMPLERS, space.sampler | {"seed": own}, "sampler")
+
+
+def make_pruner(space: SearchSpace) -> optuna.pruners.BasePruner:
+    """The space's pruner; UserError for an unknown name or option."""
+    return _build(PRUNERS, space.pruner, "pruner")
 
 
 def _build(table: dict[str, Callable[..., Built]], named: dict[str, Any], section: str) -> Built:
@@ -168,7 +196,11 @@ def _build(table: dict[str, Callable[..., Built]], named: dict[str, Any], sectio
     allowed = inspect.signature(table[name]).parameters
     for option in options:
         if option not in allowed:
-            raise UserError(f"{section}: {name} has no {option}{did_you_mean(option, allowed)}")
+            hint = did_you_mean(str(option), allowed)
+            raise UserError(f"{section}: {name} has no {option}{hint}")
+        default = allowed[option].default
+        if isinstance(default, int | float) and not isinstance(options[option], int | float):
+            raise UserError(f"{section}: {option}: a number is needed, got {options[option]!r}")
     try:
         with warnings.catch_warnings():  # half of Optuna is marked experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

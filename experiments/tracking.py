@@ -1,18 +1,22 @@
 """Runs in MLflow: one for a study, one below it for each trial. No policy here, only verbs."""
 
+import getpass
 import json
 import logging
 import os
+import re
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it may hold a password
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import yaml
@@ -21,22 +25,25 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from centernet.checkpoint import write_bytes
 from centernet.config import Config, flatten
 from centernet.dataset.split import Split
-from centernet.errors import UserError
+from centernet.errors import UserError, one_line
+from centernet.logs import numbers, to_lines
+from centernet.seed import key
 from centernet.structures import Epoch
 from experiments import provenance
 from experiments.lock import exclusive
-from experiments.settings import Settings, sqlite_file, without_password
+from experiments.settings import Settings, sqlite_file
 from experiments.study import write_ahead
 
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="mlflow")
 
-STUDY, TRIAL, STATE, REASON = "study", "trial", "state", "reason"  # tags
+STUDY, STUDY_ID, TRIAL, STATE, REASON = "study", "study_id", "trial", "state", "reason"  # tags
 # Optuna's state of a trial -> MLflow's status of its run
 STATUS = {
     "RUNNING": "RUNNING",
@@ -45,6 +52,7 @@ STATUS = {
     "PRUNED": "KILLED",
     "FAIL": "FAILED",
 }
+LONGEST = 100  # characters of a class in a metric's name
 CONFIG, EPOCHS, IDENTITY, WEIGHTS = "config.yaml", "epochs.jsonl", "environment.json", "checkpoint"
 PICTURE = "pictures/detections.png"
 
@@ -64,31 +72,22 @@ class Run:
         self.epochs.append(epoch)
         if epoch.number in self.logged:
             return
-        values = {f"loss/{name}": value for name, value in epoch.losses.items()}
-        values |= {f"val/{metric_name(name)}": value for name, value in epoch.metrics.items()}
-        values |= {
-            "train/learning_rate": epoch.learning_rate,
-            "train/images_per_second": epoch.images_per_second,
-            "train/seconds": epoch.seconds,
-            "val/seconds": epoch.seconds_evaluating,
-        }
+        self.client.log_text(self.id, to_lines(self.epochs), EPOCHS)
         now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, epoch.number) for name, value in values.items()]
+        metrics = [
+            Metric(metric_name(name), value, now, epoch.number)
+            for name, value in numbers(epoch).items()
+        ]
         self.client.log_batch(self.id, metrics=metrics)
         self.logged.add(epoch.number)
-        self.client.log_text(self.id, epochs_text(self.epochs), EPOCHS)
 
     def finish(self, state: str, *, reason: str = "", value: float | None = None) -> None:
         """Set the run's status from Optuna's state of its trial."""
-        self.client.set_tag(self.id, STATE, state)
         if reason:
-            self.client.set_tag(self.id, REASON, reason)
-        if value is not None:
+            self.client.set_tag(self.id, REASON, one_line(reason))
+        if value is not None and "best/AP" not in self.client.get_run(self.id).data.metrics:
             self.client.log_metric(self.id, "best/AP", value, step=0)
-        if STATUS[state] in ("RUNNING", "SCHEDULED"):
-            self.client.update_run(self.id, STATUS[state])
-        else:
-            self.client.set_terminated(self.id, STATUS[state])
+        set_state(self.client, self.id, state)
 
     def file(self, local: Path, folder: str) -> None:
         """Keep a copy of a file with the run."""
@@ -102,45 +101,44 @@ class Run:
 
 
 class Tracker:
-    """The runs of one study: an MLflow experiment of the study's name."""
+    """The runs of one study: an MLflow experiment of the study's name.
 
-    def __init__(self, settings: Settings, study: str) -> None:
+    `study_id` tells this study from another one of the same name that logged there before.
+    """
+
+    def __init__(self, settings: Settings, study: str, study_id: str) -> None:
         """Open the store, which is created by one process while the others wait."""
-        self.settings, self.study = settings, study
+        self.settings, self.study, self.study_id = settings, study, study_id
         self.client = connect(settings)
         self.experiment = self._experiment()
 
     def _experiment(self) -> str:
         with exclusive(self.settings.runs / ".setup.lock"):
             known = self.client.get_experiment_by_name(self.study)
-            if known is not None:
-                return str(known.experiment_id)
-            local = self.settings.tracking_uri.startswith("sqlite")
-            location = f"{self.settings.artifacts}/{self.study}" if local else None
-            return str(self.client.create_experiment(self.study, artifact_location=location))
+            if known is None:
+                remote = self.settings.tracking_uri.startswith("http")
+                location = None if remote else f"{self.settings.artifacts}/{self.study}"
+                return str(self.client.create_experiment(self.study, artifact_location=location))
+            if known.lifecycle_stage == "deleted":  # in the UI; its runs are wanted again
+                self.client.restore_experiment(known.experiment_id)
+            return str(known.experiment_id)
 
     @contextmanager
     def open(self, *, tags: dict[str, str], texts: dict[str, str]) -> Iterator[str]:
         """The study's own run, RUNNING inside the block; the trials' runs are its children."""
         runs = self._search("tags.role = 'study'")
-        if runs:
-            run_id = runs[0].info.run_id
-        else:
-            tags = tags | {"role": "study", STUDY: self.study} | source_tags()
-            run_id = self.client.create_run(
-                self.experiment, tags=tags, run_name=f"study {self.study}"
-            ).info.run_id
-        for file, text in texts.items():
-            self.client.log_text(run_id, text, file)
-        self.client.update_run(run_id, "RUNNING")
+        run = runs[0] if runs else self._create("study", f"study {self.study}", tags)
         status = "FINISHED"
         try:
-            yield run_id
+            self.client.update_run(run.info.run_id, "RUNNING")
+            for file, text in texts.items():
+                self.client.log_text(run.info.run_id, text, file)
+            yield run.info.run_id
         except BaseException as error:
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
             raise
         finally:
-            self.client.set_terminated(run_id, status)
+            self.client.set_terminated(run.info.run_id, status)
 
     @contextmanager
     def trial(
@@ -148,48 +146,51 @@ class Tracker:
     ) -> Iterator[Run]:
         """The run of a trial: found again or created, RUNNING inside the block.
 
-        The block is left by `finish`; an interruption sets the run SCHEDULED, to be continued.
+        The block sets its end by `finish`; whatever interrupts it leaves the run SCHEDULED, to
+        be continued.
         """
         found = self.find(number)
-        run = Run(self.client, found or self._create(number, parent))
-        if not run.logged:  # nothing of this changes when a trial continues
-            self._describe(run.id, config, data, splits)
-        self.client.update_run(run.id, "RUNNING")
+        tags = {TRIAL: str(number), "mlflow.parentRunId": parent}
+        run = Run(self.client, found or self._create("trial", f"trial {number}", tags))
         monitor = SystemMetricsMonitor(
             run.id,
             sampling_interval=self.settings.system_metrics_seconds,
-            resume_logging=bool(run.logged),
+            resume_logging=found is not None,
             tracking_uri=self.settings.tracking_uri,
         )
-        monitor.start()
         try:
+            set_state(self.client, run.id, "RUNNING")
+            self._describe(run.id, config, data, splits)
+            monitor.start()
             yield run
-        except Exception as error:
-            run.finish("FAIL", reason=f"{type(error).__name__}: {error}")
-            raise
         except BaseException:
-            run.finish("WAITING")
+            set_state(self.client, run.id, "WAITING")
             raise
         finally:
             monitor.finish()
 
-    def _create(self, number: int, parent: str) -> MlflowRun:
-        tags = {
-            STUDY: self.study,
-            TRIAL: str(number),
-            "mlflow.parentRunId": parent,
-            "role": "trial",
-        }
+    def reconcile(self, states: dict[int, str]) -> None:
+        """Give every trial's run the status that belongs to its state, after a crash."""
+        for run in self._search("tags.role = 'trial'", limit=50_000):
+            state = states.get(int(run.data.tags[TRIAL]), "FAIL")
+            if run.info.status != STATUS[state]:
+                set_state(self.client, run.info.run_id, state)
+
+    def _create(self, role: str, name: str, tags: dict[str, str]) -> MlflowRun:
+        own = {"role": role, STUDY: self.study, STUDY_ID: self.study_id}
         return self.client.create_run(
-            self.experiment, tags=tags | source_tags(), run_name=f"trial {number}"
+            self.experiment, tags=tags | own | source_tags(), run_name=name
         )
 
     def _describe(
         self, run_id: str, config: Config, data: str, splits: tuple[Split, Split]
     ) -> None:
         """Parameters, config, environment and data of a run."""
+        run = self.client.get_run(run_id)
+        if run.inputs.dataset_inputs:
+            return  # the last of these steps was done before an interruption
         flat = flatten(config.model_dump())
-        params = [Param(path, str(value)) for path, value in flat.items()]
+        params = [Param(p, str(v)) for p, v in flat.items() if p not in run.data.params]
         self.client.log_batch(run_id, params=params)
         self.client.log_text(run_id, yaml.safe_dump(config.model_dump(), sort_keys=False), CONFIG)
         found = provenance.identity(threads=config.train.threads)
@@ -198,19 +199,17 @@ class Tracker:
         if patch := provenance.diff():
             self.client.log_text(run_id, patch, "code.diff")
         inputs = [data_input(split, data, str(config.data.folder)) for split in splits]
-        if not self.client.get_run(run_id).inputs.dataset_inputs:
-            self.client.log_inputs(run_id, inputs)
+        self.client.log_inputs(run_id, inputs)
 
     def find(self, number: int) -> MlflowRun | None:
         """The run of a trial, if there is one."""
         runs = self._search(f"tags.{TRIAL} = '{number}' and tags.role = 'trial'")
         return runs[0] if runs else None
 
-    def _search(self, condition: str) -> list[MlflowRun]:
+    def _search(self, condition: str, limit: int = 1) -> list[MlflowRun]:
+        condition = f"{condition} and tags.{STUDY_ID} = '{self.study_id}'"
         return list(
-            self.client.search_runs(
-                [self.experiment], condition, ViewType.ACTIVE_ONLY, max_results=2
-            )
+            self.client.search_runs([self.experiment], condition, ViewType.ACTIVE_ONLY, limit)
         )
 
     def data(self, run: MlflowRun) -> tuple[str, str]:
@@ -237,22 +236,36 @@ class Tracker:
 def connect(settings: Settings) -> MlflowClient:
     """A client of the tracking server or database; UserError if it cannot be reached."""
     file = sqlite_file(settings.tracking_uri)
-    with exclusive(settings.runs / ".setup.lock"):
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_ahead(str(file))
-        try:
+    try:
+        with exclusive(settings.runs / ".setup.lock"):
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_ahead(str(file))
             client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
-            client.search_experiments(max_results=1)
-        except MlflowException as error:
-            place = without_password(settings.tracking_uri)
-            raise UserError(f"MLflow at {place}: {str(error).splitlines()[0]}") from None
+        client.search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
+        raise UserError(
+            f"MLflow at {settings.tracking_uri}: {str(error).splitlines()[0]}"
+        ) from None
     return client
 
 
+def set_state(client: MlflowClient, run_id: str, state: str) -> None:
+    """Tag a run with Optuna's state of its trial, and set its status accordingly."""
+    client.set_tag(run_id, STATE, state)
+    if STATUS[state] in ("RUNNING", "SCHEDULED"):
+        client.update_run(run_id, STATUS[state])
+    else:
+        client.set_terminated(run_id, STATUS[state])
+
+
 def metric_name(name: str) -> str:
-    """The name with what MLflow refuses (a class may be called anything) as underscores."""
-    return "".join(c if c.isalnum() or c in "_-./ :" else "_" for c in name)
+    """`val/AP/<class>` as MLflow takes it: a class may be called anything, and anything long."""
+    *place, last = name.split("/", 2)
+    safe = re.sub(r"[^\w -]", "_", last)
+    if safe != last or len(safe) > LONGEST:  # two classes must not share a name
+        safe = f"{safe[:LONGEST]}_{key(last):08x}"
+    return "/".join([*place, safe])
 
 
 def data_input(split: Split, name: str, folder: str) -> DatasetInput:
@@ -272,15 +285,9 @@ def data_input(split: Split, name: str, folder: str) -> DatasetInput:
 def source_tags() -> dict[str, str]:
     """What the UI shows as source and version."""
     commit = provenance.git("rev-parse", "HEAD")
-    tags = {"mlflow.source.name": "experiments search", "mlflow.source.type": "LOCAL"}
+    tags = {
+        "mlflow.source.name": "experiments search",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
+    }
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
-
-
-def epochs_text(epochs: list[Epoch]) -> str:
-    """One JSON object a line."""
-    return "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
-
-
-def read_epochs(text: str) -> list[Epoch]:
-    """The inverse of `epochs_text`."""
-    return [Epoch(**json.loads(line)) for line in text.splitlines()]

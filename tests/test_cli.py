@@ -76,7 +76,7 @@ def test_check_data_names_every_defect(
     folder = edit(spoil)
     file = sorted((folder / "images").glob("val-*"))[1]
     file.write_bytes(file.read_bytes()[:2000])
-    assert centernet_cli.main(["check-data", str(folder)]) == 1
+    assert centernet_cli.main(["check-data", str(folder)]) == 2
     out = capsys.readouterr().out
     assert "annotation 1 of image 1: a box without area" in out
     assert "unknown category 77" in out

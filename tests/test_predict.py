@@ -62,7 +62,7 @@ def test_the_command_line_predicts_evaluates_and_draws(
     answer = json.loads(capsys.readouterr().out)
     assert answer["image"] == file and len(answer["detections"]) > 10
     assert cli.main([*arguments, "--output", str(tmp_path / "pictures")]) == 0
-    with Image.open(tmp_path / "pictures" / "val-0000.png") as picture:
+    with Image.open(tmp_path / "pictures" / "val-0000.jpg.detections.png") as picture:
         assert picture.size == (128, 96)
     assert cli.main(["evaluate", "--weights", str(weights[0]), "--data", str(data)]) == 0
     out = capsys.readouterr().out

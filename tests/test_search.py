@@ -72,6 +72,10 @@ def own(place: Path) -> Settings:
     return load(place / "mlflow.yaml")
 
 
+def tracker_of(own: Settings, name: str = "s") -> Tracker:
+    return Tracker(own, name, study.load_study(own, name).user_attrs[study.ID])
+
+
 def trials(own: Settings) -> list[optuna.trial.FrozenTrial]:
     return study.load_study(own, None).get_trials()
 
@@ -94,7 +98,7 @@ def test_running_it_again_does_nothing_and_a_larger_budget_adds_the_difference(
 def test_every_trial_is_one_run_of_the_same_state_and_each_metric_is_there_once(
     own: Settings,
 ) -> None:
-    client, tracker = connect(own), Tracker(own, "s")
+    client, tracker = connect(own), tracker_of(own)
     runs = client.search_runs([tracker.experiment], "tags.role = 'trial'")
     assert sorted(int(run.data.tags["trial"]) for run in runs) == [0, 1, 2, 3]
     for trial in trials(own):
@@ -113,7 +117,7 @@ def test_every_trial_is_one_run_of_the_same_state_and_each_metric_is_there_once(
 
 
 def test_a_run_says_what_it_was(own: Settings, data: Path) -> None:
-    client, tracker = connect(own), Tracker(own, "s")
+    client, tracker = connect(own), tracker_of(own)
     found = tracker.find(0)
     assert found is not None
     params = found.data.params
@@ -155,7 +159,7 @@ from PIL import Image
 mlflow.set_tracking_uri({own.tracking_uri!r})
 model = mlflow.pyfunc.load_model("models:/centernet-tiny@champion")
 import centernet
-assert "artifacts" in centernet.__file__, centernet.__file__
+assert {own.artifacts!r} in centernet.__file__, centernet.__file__
 content = Path({str(picture)!r}).read_bytes()
 array = numpy.asarray(Image.open({str(picture)!r}).convert("RGB"))
 answers = [model.predict(pandas.DataFrame({{"image": [image]}})) for image in (content, array)]
@@ -173,7 +177,7 @@ print(answers[0].to_json(orient="records"))
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])
-    tracker = Tracker(own, "s")
+    tracker = tracker_of(own)
     found = Detector.load(tracker.weights(best.user_attrs["run_id"]))(images.load(picture))
     ours = np.array([[row[name] for name in ("x1", "y1", "x2", "y2", "score")] for row in rows])
     np.testing.assert_allclose(ours[:, :4], found.boxes, atol=1e-3)
@@ -193,7 +197,7 @@ def test_a_trial_that_was_killed_is_reproduced_bit_for_bit_with_other_workers(pl
 def test_a_trial_that_does_not_come_out_the_same_is_said_to_diverge(
     place: Path, own: Settings
 ) -> None:
-    tracker = Tracker(own, "s")
+    tracker = tracker_of(own)
     found = tracker.find(2)
     assert found is not None
     run_id = found.info.run_id
@@ -249,7 +253,7 @@ def test_ctrl_c_leaves_nothing_running_and_the_study_continues(place: Path, own:
     assert process.returncode == 130
     states = [trial.state.name for trial in study.load_study(own, "interrupted").get_trials()]
     assert states.count("RUNNING") == 0 and states[0] == "WAITING"
-    tracker = Tracker(own, "interrupted")
+    tracker = tracker_of(own, "interrupted")
     found = tracker.find(0)
     assert found is not None and found.info.status == "SCHEDULED"
     out = run(place, *search[3:])

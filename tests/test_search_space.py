@@ -6,7 +6,7 @@ import pytest
 from centernet.config import field_paths, flatten, load
 from centernet.errors import UserError
 from experiments.search_space import default_point, read, suggest
-from experiments.study import PRUNERS, SAMPLERS, make_sampler
+from experiments.study import SAMPLERS, make_pruner, make_sampler
 
 SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 
@@ -15,7 +15,7 @@ SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 def test_every_shipped_space_suggests_valid_configs_of_what_it_names(file: Path) -> None:
     space = read(file)
     base = load(space.config, space.pinned)
-    study = optuna.create_study(sampler=make_sampler(space, seed=0))
+    study = optuna.create_study(sampler=make_sampler(space, number=0, seed=0))
     seen = []
     for _ in range(5):
         trial = study.ask()
@@ -51,6 +51,11 @@ BAD = {
     "enqueue: optim.lr: 5.0 is outside": f"parameters: {{{GOOD}}}\nenqueue: [{{optim.lr: 5.0}}]",
     "trials: expected a whole number above 0, got 0": f"parameters: {{{GOOD}}}\nbudget: {{trials: 0}}",
     "not YAML": "parameters: {",
+    "model.channels: Input should be a multiple of 8": "parameters: {model.channels: {type: int, low: 32, high: 64}}",
+    "enqueue: optim.batch_size: 8.0 is outside": "parameters: {optim.batch_size: {type: int, low: 4, high: 9}}\nenqueue: [{optim.batch_size: 8.0}]",
+    "data.folder: it is the same for all trials": "parameters: {data.folder: {type: categorical, choices: [a, b]}}",
+    "type is one of float": "parameters: {optim.lr: {type: [float], low: 1, high: 2}}",
+    "step: a int needs a number, got 0.5": "parameters: {optim.batch_size: {type: int, low: 4, high: 9, step: 0.5}}",
 }  # fmt: skip
 
 
@@ -75,14 +80,12 @@ def test_a_mistake_is_one_line_that_names_the_file(message: str, tmp_path: Path)
     ],
 )
 def test_samplers_and_pruners_are_checked(section: str, message: str, tmp_path: Path) -> None:
-    from experiments.study import _build
-
     file = tmp_path / "space.yaml"
     file.write_text(f"parameters: {{{GOOD}}}\n{section}")
     space = read(file)
     with pytest.raises(UserError, match=message):
-        make_sampler(space, seed=0)
-        _build(PRUNERS, space.pruner, "pruner")
+        make_sampler(space, number=0, seed=0)
+        make_pruner(space)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -92,7 +95,26 @@ def test_every_sampler_draws_by_its_seed(name: str, tmp_path: Path) -> None:
     space = read(file)
 
     def draw(seed: int) -> object:
-        study = optuna.create_study(sampler=make_sampler(space, seed=seed))
+        study = optuna.create_study(sampler=make_sampler(space, number=0, seed=seed))
         return suggest(study.ask(), space, load()).optim.lr
 
     assert draw(1) == draw(1)
+
+
+def test_the_draws_of_a_study_differ_even_with_a_seed_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(f"parameters: {{{GOOD}}}\nsampler: {{name: random, seed: 5}}")
+    space = read(file)
+    study = optuna.create_study()
+    values = []
+    for number in range(4):
+        study.sampler = make_sampler(space, number=number, seed=0)
+        values.append(suggest(study.ask(), space, load()).optim.lr)
+    assert len(set(values)) == 4
+
+
+def test_a_space_without_the_default_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("parameters: {targets.sigma_divisor: {type: float, low: 9, high: 20}}")
+    with pytest.raises(UserError, match=r"the default, 8\.0, is outside of its range"):
+        default_point(read(file), load("default"))

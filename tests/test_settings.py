@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from centernet.errors import UserError
+from centernet.errors import UserError, without_passwords
 from experiments.lock import exclusive
-from experiments.settings import load, without_password
+from experiments.settings import load
 
 
 def test_paths_are_relative_to_the_file_and_the_environment_wins(
@@ -17,7 +17,7 @@ def test_paths_are_relative_to_the_file_and_the_environment_wins(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host:5000")
     uri = load(home / "mlflow.yaml").tracking_uri
     assert uri.startswith("http://user:secret@")
-    assert without_password(uri) == "http://user:***@host:5000"
+    assert without_passwords(f"at {uri} failed") == "at http://user:***@host:5000 failed"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from centernet.dataset.split import Problem, Record, Split, check_disjoint, fing
 from centernet.errors import UserError, one_line
 
 SPLITS = ("train", "val", "test")
+HUGE = 1e9  # pixels; beyond, a number is a mistake
 CLIP_TOLERANCE = 1.0  # pixels by which a box may leave its image unnoticed: rounding
 
 
@@ -55,9 +56,9 @@ def inspect(folder: Path, name: str) -> Split:
         try:
             path, digest = _image_file(folder, row)
             records.append(_record(row, path, digest, truths[id]))
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
             problems.append(Problem(f"{file}: image {id} ({row['file_name']})", str(error)))
-    if not any(len(record.boxes) for record in records):
+    if not any((~record.crowd).any() for record in records):
         rule = "the split is empty: " + ("no usable box" if records else "no usable image")
         problems.append(Problem(str(file), rule))
     names = tuple(categories.values())
@@ -73,9 +74,9 @@ def inspect(folder: Path, name: str) -> Split:
 
 def _parse(file: Path) -> dict[str, list[dict[str, Any]]]:
     """The three lists of a COCO file; UserError for anything else."""
-    if not file.parent.is_dir():
-        raise UserError(f"{file.parent}: no such data folder")
     try:
+        if not file.parent.is_dir():
+            raise UserError(f"{file.parent}: no such data folder")
         tree = json.loads(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
@@ -141,7 +142,7 @@ def _annotations(
             continue
         raw, clipped = _corners(row["bbox"], rows[row["image_id"]])
         truth, area = truths[row["image_id"]], row.get("area")
-        given = isinstance(area, int | float) and 0 < area < np.inf
+        given = isinstance(area, int | float) and 0 < area < HUGE
         truth.boxes.append(clipped)
         truth.labels.append(category_ids.index(row["category_id"]))
         truth.areas.append(float(area) if given else float((raw[2:] - raw[:2]).prod()))
@@ -173,10 +174,11 @@ def _defect(
         return "bbox is not four finite numbers x, y, width, height", True
     if image not in rows:
         return None
-    if min(box[2:]) <= 0:
-        return "a box without area, skipped", False
     raw, clipped = _corners(box, rows[image])
-    if (clipped[2:] <= clipped[:2]).any():
+    as_stored = raw.astype(np.float32)
+    if (as_stored[2:] <= as_stored[:2]).any():
+        return "a box without area, skipped", False
+    if (clipped.astype(np.float32)[2:] <= clipped.astype(np.float32)[:2]).any():
         return "a box outside its image, skipped", False
     return CLIPPED if np.abs(raw - clipped).max() > CLIP_TOLERANCE else None
 
@@ -231,4 +233,4 @@ def _is_box(value: Any) -> bool:
     """Four finite numbers."""
     if not isinstance(value, list) or len(value) != 4:
         return False
-    return all(_is_int(v) or (isinstance(v, float) and np.isfinite(v)) for v in value)
+    return all((_is_int(v) or isinstance(v, float)) and abs(v) < HUGE for v in value)

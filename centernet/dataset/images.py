@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from centernet.errors import UserError, one_line
 
 Image.MAX_IMAGE_PIXELS = 1 << 28  # beyond, a file is a bomb rather than a photograph
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # not EPS: it would start a program
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # how a complete file ends
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
@@ -17,12 +18,16 @@ ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
 
 def sizes(content: bytes) -> set[tuple[int, int]]:
     """The (H, W) of an encoded image: as stored, and upright. One of BROKEN, saying why, if cut."""
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         W, H = image.size
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
         ending = ENDINGS.get(image.format or "", b"")
+        image.verify()  # a PNG's checksums
     if ending not in content[-4096:]:
-        raise ValueError("its end is missing")
+        try:
+            read(content)  # something may follow the end, as in a phone's moving pictures
+        except BROKEN:
+            raise ValueError("its end is missing") from None
     return {(H, W), (W, H) if turned else (H, W)}
 
 
@@ -41,7 +46,7 @@ def load(file: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
 
 def read(content: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """RGB[H, W, 3] of an encoded image; one of BROKEN if it is none."""
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         upright = ImageOps.exif_transpose(image)
         as_stored = size is not None and upright.size[::-1] != size
         return to_rgb(image if as_stored else upright)

@@ -1,7 +1,7 @@
 """Samples and batches: keyed by (seed, epoch, position), so the same with any number of workers."""
 
-import os
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,22 +14,41 @@ from centernet.augment import Augmenter
 from centernet.dataset import images
 from centernet.dataset.split import Record, Split
 from centernet.geometry import Placement, fit, place, to_network
-from centernet.seed import generator, key
+from centernet.seed import cores, generator, key
 from centernet.structures import Instances
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """images[B, 3, H, W] uint8, with the truth and the placement of each in network pixels."""
+    """images[B, 3, H, W] uint8 with their truth, in few tensors, which travel fast.
+
+    boxes[N, 4] xyxy network pixels and labels[N] of all images, one after the other; counts: how
+    many belong to each; placements: of each image in the network input.
+    """
 
     images: Tensor
-    instances: list[Instances]
+    boxes: Tensor
+    labels: Tensor
+    counts: list[int]
     placements: list[Placement]
+
+    @property
+    def instances(self) -> list[Instances]:
+        """The truth of each image."""
+        boxes, labels = torch.split(self.boxes, self.counts), torch.split(self.labels, self.counts)
+        return [Instances(b, n) for b, n in zip(boxes, labels, strict=True)]
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> "Batch":
+        images, boxes, labels = map(move, (self.images, self.boxes, self.labels))
+        return Batch(images, boxes, labels, self.counts, self.placements)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        moved = [Instances(i.boxes.to(device), i.labels.to(device)) for i in self.instances]
-        return Batch(self.images.to(device, non_blocking=True), moved, self.placements)
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch where a GPU can fetch it; the loader calls this."""
+        return self._moved(lambda tensor: tensor.pin_memory())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +83,10 @@ class Samples(Dataset[tuple[Tensor, Instances, Placement]]):
         return len(self.split)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Instances, Placement]:
-        """image[3, H, W] uint8 and its truth, augmented if the draw has a seed."""
+        """image[3, H, W] uint8 and its truth, augmented if the draw has a seed.
+
+        UserError for an image that became unreadable since the split was read.
+        """
         record = self.split.records[draw.index]
         placement = fit((record.height, record.width), self.canvas, letterbox=self.letterbox)
         image = self._placed(draw.index, record, placement)
@@ -108,8 +130,8 @@ class Order:
         self.epoch = 1
 
     def __len__(self) -> int:
-        """Number of batches: of nearly equal size, about `batch_size`."""
-        return max(round(self.count / self.batch_size), 1)
+        """Number of batches: of nearly equal size, at most `batch_size`."""
+        return math.ceil(self.count / self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Draws of `self.epoch`."""
@@ -129,7 +151,13 @@ class Order:
 def collate(samples: list[tuple[Tensor, Instances, Placement]]) -> Batch:
     """Stack samples."""
     tensors, instances, placements = zip(*samples, strict=True)
-    return Batch(torch.stack(tensors), list(instances), list(placements))
+    return Batch(
+        torch.stack(tensors),
+        torch.cat([one.boxes for one in instances]),
+        torch.cat([one.labels for one in instances]),
+        [len(one.labels) for one in instances],
+        list(placements),
+    )
 
 
 def training_loader(samples: Samples, order: Order, *, workers: int) -> DataLoader[Batch]:
@@ -154,7 +182,7 @@ def in_order(samples: Samples, *, batch_size: int) -> Iterator[Batch]:
 
 def default_workers(device: torch.device) -> int:
     """None on a CPU, whose cores the model needs; else one for each core, at most 8."""
-    return 0 if device.type == "cpu" else min(os.cpu_count() or 1, 8)
+    return 0 if device.type == "cpu" else min(cores(), 8)
 
 
 def _start_worker(_: int) -> None:
