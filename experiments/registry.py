@@ -1,6 +1,9 @@
 """Models in MLflow's registry: register a run's weights, read and move the alias."""
 
+import base64
+import io
 import os
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -9,12 +12,15 @@ from typing import Any
 from experiments.tracking import Tracker, connect  # first: it turns telemetry off
 
 import mlflow
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
+from PIL import Image
 
 import centernet
+from centernet.geometry import PADDING
 from experiments import serving
 from experiments.settings import Settings
 
@@ -126,18 +132,28 @@ def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -
         inputs=Schema([ColSpec(AnyType(), "image")]),
         outputs=Schema([ColSpec(kind, name) for name, kind in OUTPUT.items()]),
     )
-    info = Model.log(
-        artifact_path=None,
-        name="detector",
-        flavor=mlflow.pyfunc,
-        run_id=run_id,
-        python_model=serving.__file__,
-        artifacts={"weights": str(weights)},
-        code_paths=[str(Path(centernet.__file__).parent)],
-        pip_requirements=[f"{name}=={metadata.version(name)}" for name in PACKAGES],
-        signature=signature,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow about its own use of pandas
+        info = Model.log(
+            artifact_path=None,
+            name="detector",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            python_model=serving.__file__,
+            artifacts={"weights": str(weights)},
+            code_paths=[str(Path(centernet.__file__).parent)],
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in PACKAGES],
+            signature=signature,
+            input_example=example(),
+        )
     return str(info.model_uri)
+
+
+def example() -> pd.DataFrame:
+    """A valid input: one grey image, as base64 text, the form that JSON can carry."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (PADDING, PADDING, PADDING)).save(stream, "PNG")
+    return pd.DataFrame({"image": [base64.b64encode(stream.getvalue()).decode()]})
 
 
 def load(uri: str, settings: Settings) -> "mlflow.pyfunc.PyFuncModel":

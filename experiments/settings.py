@@ -1,10 +1,11 @@
 """mlflow.yaml and the environment -> Settings: where everything lives."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from centernet.config import read_yaml
 from centernet.errors import UserError, did_you_mean
@@ -22,9 +23,16 @@ class Settings(BaseModel):
     studies: str
     folder: str
     registered_model: Name = "centernet-{data}"
-    alias: Annotated[str, Field(pattern=r"^(?!latest$|v\d+$)[A-Za-z][\w-]*$")] = "champion"
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")] = "champion"
     system_metrics_seconds: Annotated[float, Field(gt=0)] = 10.0
     ui_port: Annotated[int, Field(ge=1, le=65535)] = 5000
+
+    @field_validator("alias")
+    @classmethod
+    def _not_reserved(cls, alias: str) -> str:
+        if re.fullmatch(r"latest|v\d+", alias):
+            raise ValueError(f"MLflow reserves {alias}")
+        return alias
 
     @property
     def runs(self) -> Path:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from centernet.errors import UserError, one_line
 
 Image.MAX_IMAGE_PIXELS = 1 << 28  # beyond, a file is a bomb rather than a photograph
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # not EPS: it would start a program
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # not EPS: it would start a program
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # how a complete file ends
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
@@ -22,7 +22,8 @@ def sizes(content: bytes) -> set[tuple[int, int]]:
         W, H = image.size
         turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
         ending = ENDINGS.get(image.format or "", b"")
-        image.verify()  # a PNG's checksums
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        image.verify()  # a PNG's checksums; Pillow wants a file just opened
     if ending not in content[-4096:]:
         try:
             read(content)  # something may follow the end, as in a phone's moving pictures
