@@ -12,6 +12,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 if it succeeded, 2 for a mistake in what it was given."""
     options = parser().parse_args(arguments)
     try:
+        if sys.stderr.isatty():
+            print("loading PyTorch ...", end="\r", file=sys.stderr, flush=True)
         from centernet import commands  # late: it imports torch
 
         return int(getattr(commands, options.command.replace("-", "_"))(options))

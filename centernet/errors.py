@@ -9,6 +9,11 @@ from difflib import get_close_matches
 class UserError(Exception):
     """A mistake in a command, file or data set: names the place, the rule, what came, what may."""
 
+    def __init__(self, message: str) -> None:
+        """Torch's loader workers put their traceback around a message; ours is its end."""
+        _, wrapped, own = message.rpartition(f"{__name__}.{type(self).__name__}: ")
+        super().__init__(own.strip() if wrapped else message)
+
 
 def without_passwords(text: str) -> str:
     """`text` with the passwords of the URLs in it as ***."""

@@ -14,6 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 if it succeeded, 1 if a comparison failed, 2 for a user's mistake."""
     options = parser().parse_args(arguments)
     try:
+        if sys.stderr.isatty():
+            print("loading PyTorch and MLflow ...", end="\r", file=sys.stderr, flush=True)
         from experiments import commands  # late: it imports torch and MLflow
 
         return int(getattr(commands, options.command)(options))

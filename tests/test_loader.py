@@ -1,6 +1,7 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import torch
 
 from centernet.augment import Augmenter
@@ -15,6 +16,7 @@ from centernet.dataset.loader import (
     training_loader,
 )
 from centernet.dataset.split import Split
+from centernet.errors import UserError
 
 
 def batches(split: Split, workers: int, *, epochs: int = 2, cache_mb: int = 64) -> list[Batch]:
@@ -99,3 +101,13 @@ def test_evaluation_sees_every_image_once_unaugmented_in_order(data: Path) -> No
         split.records, [i for b in found for i in b.instances], strict=True
     ):
         assert torch.equal(instances.boxes, torch.from_numpy(record.boxes))
+
+
+def test_an_image_lost_while_training_is_one_line_with_workers_too(own_data: Path) -> None:
+    split = coco.read(own_data, "train")
+    for record in split.records:
+        record.file.unlink()
+    for workers in (0, 1):
+        with pytest.raises(UserError) as error:
+            batches(split, workers, epochs=1)
+        assert "\n" not in str(error.value) and str(error.value).endswith("no such file")
