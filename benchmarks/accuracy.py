@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from centernet.config import load, parse_overrides
 from centernet.train import train
@@ -22,7 +23,8 @@ def main() -> None:
         epochs = []
         for epoch in train(config, Path(scratch)):
             epochs.append(epoch)
-            print(epoch.number, f"{epoch.metrics.get('AP', -1):.1f}", file=sys.stderr, flush=True)
+            three = (f"{name} {epoch.metrics.get(name, -1):.1f}" for name in ("AP", "AP50", "AP75"))
+            print(epoch.number, *three, file=sys.stderr, flush=True)
     seconds = time.perf_counter() - started
     best = max(epochs, key=lambda epoch: epoch.metrics.get("AP", -1.0))
     result = {
@@ -34,11 +36,9 @@ def main() -> None:
         **{name: round(value, 1) for name, value in best.metrics.items()},
         "last_AP": round(epochs[-1].metrics["AP"], 1),
         "seconds": round(seconds),
-        "seconds_per_epoch": round(sum(epoch.seconds for epoch in epochs) / len(epochs), 1),
+        "seconds_per_epoch": round(median(epoch.seconds for epoch in epochs), 1),
         "seconds_evaluating": round(sum(epoch.seconds_evaluating for epoch in epochs), 1),
-        "images_per_second": round(
-            sum(epoch.images_per_second for epoch in epochs) / len(epochs), 1
-        ),
+        "images_per_second": round(median(epoch.images_per_second for epoch in epochs), 1),
         "hardware": {k: identity(threads=None)[k] for k in ("cpu", "cpus", "gpu")},
     }
     print(json.dumps(result))

@@ -12,6 +12,7 @@ from centernet.dataset.loader import (
     Order,
     Samples,
     in_order,
+    resample,
     sampling_weights,
     training_loader,
 )
@@ -90,6 +91,16 @@ def test_balancing_draws_images_of_rare_classes_more_often(data: Path) -> None:
         return found[rare]
 
     assert drawn(1.0) > 1.1 * drawn(0.0)
+
+
+def test_a_balanced_epoch_draws_each_image_as_often_as_its_weight_asks_give_or_take_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        weights = torch.rand(50, generator=generator, dtype=torch.float64) * 4 + 0.1
+        drawn = resample(weights, generator, torch.arange(50))
+        counts = torch.bincount(drawn, minlength=50)
+        assert counts.sum() == 50
+        assert ((counts - 50 * weights / weights.sum()).abs() < 1).all()
 
 
 def test_evaluation_sees_every_image_once_unaugmented_in_order(data: Path) -> None:

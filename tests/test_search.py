@@ -249,7 +249,7 @@ def test_a_person_may_register_another_trial(place: Path, own: Settings) -> None
     assert version.tags["trial"] == "1"  # a search does not undo what a person did
 
 
-@pytest.mark.parametrize("name", ["..", ".", "../x", "/tmp/x", "a b", "-x", ""])
+@pytest.mark.parametrize("name", ["..", ".", "../x", "/x", "a b", "-x", ""])
 def test_a_study_cannot_be_named_like_a_path(place: Path, name: str) -> None:
     before = sorted((place / "runs").iterdir())
     with pytest.raises(UserError, match="letters, digits"):

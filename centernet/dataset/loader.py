@@ -120,6 +120,19 @@ def sampling_weights(split: Split, *, balance: float) -> Tensor:
     return torch.tensor(weights, dtype=torch.float64)
 
 
+def resample(weights: Tensor, random: torch.Generator, indices: Tensor) -> Tensor:
+    """As many of indices[N] as there are, each as often as its weight asks, give or take one.
+
+    Systematic resampling: N equidistant marks on the line of the weights laid end to end. Unlike
+    independent draws, which miss a third of the images, it leaves out none of average weight.
+    """
+    ends = weights.cumsum(0)
+    marks = torch.arange(len(weights), dtype=torch.float64) + torch.rand(1, generator=random)
+    chosen = torch.searchsorted(ends, marks * ends[-1] / len(weights), right=True)
+    drawn = indices[chosen.clamp(max=len(weights) - 1)]
+    return drawn[torch.randperm(len(drawn), generator=random)]
+
+
 class Order:
     """The batches of one epoch, as lists of draws: a permutation, or a balanced sample."""
 
@@ -136,10 +149,9 @@ class Order:
     def __iter__(self) -> Iterator[list[Draw]]:
         """Draws of `self.epoch`."""
         random = generator(self.seed, "order", self.epoch)
-        if self.weights is None:
-            indices = torch.randperm(self.count, generator=random)
-        else:
-            indices = torch.multinomial(self.weights, self.count, True, generator=random)
+        indices = torch.randperm(self.count, generator=random)
+        if self.weights is not None:
+            indices = resample(self.weights[indices], random, indices)
         draws = [
             Draw(index, key(self.seed, "augment", self.epoch, position))
             for position, index in enumerate(indices.tolist())
