@@ -31,7 +31,7 @@ def test_the_demo_is_a_long_tailed_clean_data_set(tmp_path: Path) -> None:
         max(box["bbox"][2:])
         for box in json.loads((folder / "train.json").read_text())["annotations"]
     ]
-    assert min(sides) < 15 and max(sides) > 40
+    assert min(sides) < 18 and max(sides) > 40
     assert all(1 <= len(record.boxes) <= 6 for split in splits for record in split.records)
     assert demo_folder(tmp_path) == folder
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]

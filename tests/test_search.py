@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import optuna
@@ -43,7 +44,8 @@ def command(*words: object) -> list[str]:
 def run(home: Path, *words: object, status: int = 0) -> str:
     """Type a command in `home`; what it prints. In this process: starting one takes longest."""
     out = io.StringIO()
-    with chdir(home), redirect_stdout(out), redirect_stderr(out):
+    environment = patch.dict(os.environ)  # MLflow writes its tracking URI there
+    with chdir(home), environment, redirect_stdout(out), redirect_stderr(out):
         found = cli.main(list(map(str, words)))
     assert found == status, out.getvalue()
     return out.getvalue()

@@ -22,7 +22,7 @@ CLASSES = {0: "zero", 1: "one", 4: "four"}
 FREQUENCIES = (0.6, 0.25, 0.15)  # a long tail
 IMAGES = {"train": 400, "val": 100, "test": 100}
 HEIGHT, WIDTH = 96, 128  # pixels, not square
-SIDES = (14, 48)  # pixels, of a digit, drawn on a log scale
+SIDES = (16, 48)  # pixels, of a digit, drawn on a log scale
 OVERLAP = 0.1  # largest IoU of two objects
 VERSION = 1  # raise it when anything here changes
 
@@ -105,8 +105,9 @@ def _ink(random: np.random.Generator, pool: NDArray[np.float64]) -> NDArray[np.f
     """Opacity[h, w] of a random digit at a random scale, cropped to what is visible."""
     digit = pool[random.integers(len(pool))] / 16
     side = int(np.exp(random.uniform(*np.log(SIDES))))
-    ink = cv2.resize(digit, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    rows, columns = (np.flatnonzero((ink > 0.3).any(axis)) for axis in (1, 0))
+    grey = cv2.resize(digit, (side, side), interpolation=cv2.INTER_CUBIC)
+    ink = ((grey - 0.2) / 0.3).clip(0, 1)  # solid strokes with soft edges
+    rows, columns = (np.flatnonzero((ink > 0.5).any(axis)) for axis in (1, 0))
     visible: NDArray[np.float64] = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return visible
 
