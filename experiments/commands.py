@@ -250,8 +250,10 @@ def serve(own: Settings, port: int) -> NoReturn:
     """Become the MLflow server. The store's address, perhaps with a password, is no argument."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--default-artifact-root", own.artifacts]
+    command += ["--uvicorn-opts", "--log-level warning"]
     environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": own.tracking_uri,
+        "PYTHONWARNINGS": "ignore",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
