@@ -50,7 +50,9 @@ def main() -> None:
         assert out.count("trial 2: ") and not out.count("trial 1: epoch"), "it did not continue"
         best = re.search(r"Best +trial (\d+): AP ([\d.]+)", out)
         assert best and float(best[2]) >= least, f"AP below {least}"
-        assert "IDENTICAL: 6 epochs" in run(home, "experiments", "reproduce", best[1], "--workers", 2)
+        assert "IDENTICAL: 6 epochs" in run(
+            home, "experiments", "reproduce", best[1], "--workers", 2
+        )
         run(home, "experiments", "register", best[1])
         run(home, "experiments", "status")
         check_ui(home)
