@@ -118,7 +118,8 @@ class Tracker:
             if known is None:
                 remote = self.settings.tracking_uri.startswith("http")
                 location = None if remote else f"{self.settings.artifacts}/{self.study}"
-                return str(self.client.create_experiment(self.study, artifact_location=location))
+                kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI's layout
+                return str(self.client.create_experiment(self.study, location, kind))
             if known.lifecycle_stage == "deleted":  # in the UI; its runs are wanted again
                 self.client.restore_experiment(known.experiment_id)
             return str(known.experiment_id)
