@@ -4,11 +4,8 @@ Albumentations keeps a random state of its own, which forked loader workers woul
 it before each call makes a sample depend on its key alone.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
-
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask a server for a newer version
 
 import albumentations as A
 import numpy as np

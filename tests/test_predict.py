@@ -1,6 +1,8 @@
 """A trained detector: from weights file to boxes, pictures and ONNX."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +125,10 @@ def test_a_file_of_another_kind_is_one_line(
         assert cli.main(["predict", "--weights", str(weights), image]) == 2
         error = capsys.readouterr().err
         assert error.startswith("centernet: ") and error.count("\n") == 1
+
+
+def test_onnx_runtime_keeps_no_device_id_and_sends_nothing(tmp_path: Path) -> None:
+    code = "import centernet.export as e; e.onnxruntime.get_available_providers()"
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}  # without CI, which stops it too
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.rglob("*deviceid*"))
