@@ -37,7 +37,7 @@ status: .venv/.ready ## the trials of the last study [STUDY=]
 ui: .venv/.ready ## compare runs in the MLflow UI on 127.0.0.1 [PORT=]
 	@$(BIN)/experiments ui $(if $(PORT),--port $(PORT))
 
-register: .venv/.ready ## make a trial's model the champion: TRIAL= [STUDY=]
+register: .venv/.ready ## choose a trial's model as the champion: TRIAL= [STUDY=]
 	@$(BIN)/experiments register $(or $(TRIAL),$(error TRIAL is missing: make register TRIAL=7)) $(if $(STUDY),--study "$(STUDY)")
 
 reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUDY=]

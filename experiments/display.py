@@ -198,7 +198,7 @@ def summary(
         "",
         "Next     make ui                      compare the runs",
         f"         make reproduce TRIAL={best.number:<8} train it again, compare bit by bit",
-        f"         make register TRIAL=N        make another trial the {alias}",
+        f"         make register TRIAL=N        choose another {alias}",
         f"         make search ... TRIALS=N     more trials of {name}",
     ])  # fmt: skip
 

@@ -84,3 +84,19 @@ def home(tmp_path: Path) -> Path:
 def settings(home: Path) -> Settings:
     """Settings whose stores lie in a temporary folder."""
     return load(home / "mlflow.yaml")
+
+
+@pytest.fixture(scope="session")
+def place(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study `s` of four trials, which was killed twice on its way."""
+    from journey import kill_twice_and_finish
+
+    home = tmp_path_factory.mktemp("home")
+    kill_twice_and_finish(data, home)
+    return home
+
+
+@pytest.fixture
+def own(place: Path) -> Settings:
+    """The settings of `place`."""
+    return load(place / "mlflow.yaml")

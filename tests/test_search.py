@@ -1,92 +1,28 @@
 """The whole journey on real stores: search, kill, continue, register, load, reproduce."""
 
-import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import optuna
 import pytest
 import yaml
+from journey import run, tracker_of
 from mlflow.tracking import MlflowClient
 
 from centernet.dataset import images
-from centernet.errors import UserError
 from centernet.predict import Detector
-from experiments import cli, commands, study
-from experiments.lock import exclusive
-from experiments.settings import Settings, load
-from experiments.tracking import STATUS, Tracker, connect
-
-SPACE = """
-config: base.yaml
-parameters:
-  loss.size_weight: {type: float, low: 0.02, high: 2.0, log: true}
-  targets.sigma_divisor: {type: float, low: 4.0, high: 40.0, log: true}
-enqueue:
-  - {targets.sigma_divisor: 11.0}
-pruner: {name: median, n_startup_trials: 2, n_warmup_steps: 1}
-budget: {trials: 4}
-"""
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "experiments.cli", *map(str, words)]
-
-
-def run(home: Path, *words: object, status: int = 0) -> str:
-    """Type a command in `home`; what it prints. In this process: starting one takes longest."""
-    out = io.StringIO()
-    environment = patch.dict(os.environ)  # MLflow writes its tracking URI there
-    with chdir(home), environment, redirect_stdout(out), redirect_stderr(out):
-        found = cli.main(list(map(str, words)))
-    assert found == status, out.getvalue()
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def place(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a study of four trials was killed twice, and then finished."""
-    from conftest import REPOSITORY, tiny_values
-
-    home = tmp_path_factory.mktemp("home")
-    text = (REPOSITORY / "mlflow.yaml").read_text()
-    (home / "mlflow.yaml").write_text(text.replace("seconds: 10", "seconds: 0.2"))
-    base = tiny_values(data) | {"train.epochs": 6, "optim.lr": 0.01}
-    (home / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
-    (home / "space.yaml").write_text(SPACE)
-    search = command("search", "--space", "space.yaml", "--study", "s")
-    for wanted in (2, 9):  # kill inside the first trial, and inside the second
-        with subprocess.Popen(search, cwd=home, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            seen = 0
-            while seen < wanted and (row := process.stdout.readline()):
-                seen += "epoch" in row
-            os.kill(process.pid, signal.SIGKILL)
-    done = subprocess.run(search, cwd=home, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
-    (home / "out.txt").write_text(done.stdout)
-    return home
-
-
-@pytest.fixture
-def own(place: Path) -> Settings:
-    return load(place / "mlflow.yaml")
-
-
-def tracker_of(own: Settings, name: str = "s") -> Tracker:
-    return Tracker(own, name, study.load_study(own, name).user_attrs[study.ID])
+from experiments import study
+from experiments.settings import Settings
+from experiments.tracking import STATUS, connect
 
 
 def trials(own: Settings) -> list[optuna.trial.FrozenTrial]:
-    return study.load_study(own, None).get_trials()
+    return study.load_study(own, "s").get_trials()
 
 
 def test_the_total_is_exact_and_the_first_trials_are_the_known_points(own: Settings) -> None:
@@ -249,81 +185,3 @@ def test_a_person_may_register_another_trial(place: Path, own: Settings) -> None
     run(place, "search", "--space", "space.yaml", "--study", "s")
     version = connect(own).get_model_version_by_alias("centernet-tiny", "champion")
     assert version.tags["trial"] == "1"  # a search does not undo what a person did
-
-
-@pytest.mark.parametrize("name", ["..", ".", "../x", "/x", "a b", "-x", ""])
-def test_a_study_cannot_be_named_like_a_path(place: Path, name: str) -> None:
-    before = sorted((place / "runs").iterdir())
-    with pytest.raises(UserError, match="letters, digits"):
-        commands.study_name(name)
-    assert sorted((place / "runs").iterdir()) == before
-
-
-def test_two_searches_of_one_study_do_not_run_at_once(place: Path) -> None:
-    with exclusive(place / "runs" / "trials" / "s.lock"):
-        error = run(place, "search", "--space", "space.yaml", "--study", "s", status=2)
-    assert f"study s is being searched (process {os.getpid()})" in error
-
-
-def test_corrupt_stores_are_one_line(data: Path, home: Path) -> None:
-    (home / "runs").mkdir()
-    for file in ("studies.db", "mlflow.db"):
-        (home / "runs" / file).write_bytes(
-            b"not a database, but long enough to be taken for one" * 9
-        )
-    error = run(home, "status", status=2)
-    assert "the studies at sqlite" in error and error.count("\n") == 1
-
-
-def test_an_unreachable_server_is_one_line_and_leaves_no_study(
-    home: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    (home / "space.yaml").write_text(SPACE.replace("base.yaml", "light"))
-    error = run(home, "search", "--space", "space.yaml", "--data", data, status=2)
-    assert "MLflow at http://someone:***@127.0.0.1:9" in error and "secret" not in error
-    assert error.count("\n") == 1
-    assert not (home / "runs" / "studies.db").exists()
-
-
-def test_an_unexpected_error_leaves_the_trial_to_be_continued_and_the_third_fails_it(
-    place: Path, own: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("a cosmic ray")
-
-    monkeypatch.setattr("experiments.objective.train", broken)
-    words = ("search", "--space", "space.yaml", "--study", "rays", "--trials", "1")
-    expected = [("WAITING", "SCHEDULED"), ("WAITING", "SCHEDULED"), ("FAIL", "FAILED")]
-    for state, status in expected:
-        with pytest.raises(RuntimeError, match="cosmic"):
-            run(place, *words)
-        trial = study.load_study(own, "rays").get_trials()[0]
-        found = tracker_of(own, "rays").find(0)
-        assert found is not None
-        assert (trial.state.name, found.info.status) == (state, status)
-    assert "cosmic" in trial.user_attrs["reason"]
-
-
-def test_ctrl_c_leaves_nothing_running_and_the_study_continues(place: Path, own: Settings) -> None:
-    search = command("search", "--space", "space.yaml", "--study", "interrupted", "--trials", "1")
-    with subprocess.Popen(
-        search, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        rows = iter(process.stdout.readline, "")
-        assert any("epoch 2/" in row for row in rows)
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert "interrupted; the same command continues" in process.stderr.read()
-    assert process.returncode == 130
-    states = [trial.state.name for trial in study.load_study(own, "interrupted").get_trials()]
-    assert states.count("RUNNING") == 0 and states[0] == "WAITING"
-    tracker = tracker_of(own, "interrupted")
-    found = tracker.find(0)
-    assert found is not None and found.info.status == "SCHEDULED"
-    out = run(place, *search[3:])
-    assert "trial 0: COMPLETE" in out
-    history = connect(own).get_metric_history(found.info.run_id, "val/AP")
-    assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
