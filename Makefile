@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE  # without its caches, every process compiles PyTorch's source again
 
 .venv/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -14,11 +15,11 @@ BIN := .venv/bin
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-# make search DATA=folder SPACE=file TRIALS=n STUDY=name CONFIG=preset
+# make search DATA=folder SPACE=file TRIALS=n EPOCHS=n HOURS=x WORKERS=n STUDY=name CONFIG=preset
 SPACE ?= search_spaces/smoke.yaml
 TESTS ?= tests
 
-.PHONY: help setup search status ui register reproduce test check clean
+.PHONY: help setup search status report ui register reproduce test check clean
 
 help: ## what there is to type
 	@echo "Tune, track, promote and reproduce CenterNet detectors."
@@ -26,13 +27,17 @@ help: ## what there is to type
 
 setup: .venv/.ready ## only set up .venv (the others do it themselves)
 
-search: .venv/.ready ## launch or continue a study [DATA= SPACE= TRIALS= STUDY= CONFIG=]
+search: .venv/.ready ## launch or continue a study [DATA= SPACE= TRIALS= EPOCHS= HOURS= WORKERS= STUDY= CONFIG=]
 	@$(BIN)/experiments search --space "$(SPACE)" $(if $(DATA),--data "$(DATA)") \
 	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(STUDY),--study "$(STUDY)") \
-	  $(if $(CONFIG),--config "$(CONFIG)")
+	  $(if $(CONFIG),--config "$(CONFIG)") $(if $(HOURS),--hours $(HOURS)) \
+	  $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WORKERS),--workers $(WORKERS))
 
 status: .venv/.ready ## the trials of the last study [STUDY=]
 	@$(BIN)/experiments status $(if $(STUDY),"$(STUDY)")
+
+report: .venv/.ready ## write the last study's report [STUDY=]
+	@$(BIN)/experiments report $(if $(STUDY),"$(STUDY)")
 
 ui: .venv/.ready ## compare runs in the MLflow UI on 127.0.0.1 [PORT=]
 	@$(BIN)/experiments ui $(if $(PORT),--port $(PORT))

@@ -19,7 +19,7 @@ from torch import Tensor
 from centernet.errors import UserError
 
 Tensors = dict[str, Tensor]
-FORMAT = 1  # raise it when the same tensors come to mean something else
+FORMAT = 2  # raise it when the same tensors come to mean something else
 
 
 def write(file: Path, tensors: Tensors, record: dict[str, Any]) -> None:

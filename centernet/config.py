@@ -55,6 +55,7 @@ class Targets(Section):
     sigma_rule: Literal["area", "overlap"] = "area"  # from the box area, or the paper's radius
     sigma_divisor: Annotated[float, Field(gt=0)] = 6.0  # area: sigma = sqrt(w·h) / divisor
     min_overlap: Annotated[float, Field(gt=0, lt=1)] = 0.7  # overlap: IoU kept at the radius
+    regression: Literal["centre", "gaussian"] = "centre"  # cells that learn size and offset
 
 
 class Loss(Section):
@@ -88,6 +89,7 @@ class Optim(Section):
     lr: Annotated[float, Field(gt=0)] = 2.0e-3  # peak learning rate
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0  # times lr, for the backbone
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 16  # images
+    accumulate: Annotated[int, Field(ge=1, le=65536)] = 1  # parts of a batch, one after the other
     weight_decay: Weight = 0.01  # none on biases and norms
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     clip_norm: Annotated[float, Field(gt=0)] = 10.0  # largest gradient norm

@@ -5,6 +5,7 @@ over its objects of exp(-d² / 2σ²) around the centre's cell; size and offset 
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,45 +54,80 @@ def encode(
     sigma_rule: str = "area",
     sigma_divisor: float = 6.0,
     min_overlap: float = 0.7,
+    regression: str = "centre",
 ) -> Maps:
     """Target maps of a batch; boxes in pixels of the height x width network input.
 
-    Objects without area, or whose centre lies outside, are dropped. Where two centres share a
-    cell, the smaller object is regressed there and both heatmaps have their peak.
+    Objects without area, or whose centre lies outside, are dropped. Size and offset are regressed
+    at the `centre`'s cell (the paper), or by every cell under the `gaussian`, weighted by it
+    (after TTFNet, Liu et al. 2020): a cell serves the object that is highest there, and the
+    weights of an object sum to 1. Where two objects tie, the smaller one has the cell; both
+    heatmaps have their peak.
     """
-    device = instances[0].boxes.device
-    h, w = height // stride, width // stride
-    boxes = torch.cat([one.boxes for one in instances]).float() / stride
-    labels = torch.cat([one.labels for one in instances])
-    counts = torch.tensor([len(one.labels) for one in instances], device=device)
-    batch = torch.repeat_interleave(torch.arange(len(instances), device=device), counts)
+    h, w, images = height // stride, width // stride, len(instances)
+    objects = on_the_map(instances, h=h, w=w, stride=stride)
+    sigma = SIGMA_RULES[sigma_rule](
+        objects.size, sigma_divisor=sigma_divisor, min_overlap=min_overlap
+    )
+    heatmap = objects.size.new_zeros(images * classes, h * w)
+    highest = objects.size.new_zeros(images, h * w)
+    parts = torch.split(torch.arange(len(sigma), device=sigma.device), max(CHUNK // (h * w), 1))
+    for part in parts:
+        rendered = gaussians(objects.cell[part], sigma[part], h=h, w=w).flatten(1)
+        image, label = objects.image[part, None], objects.label[part, None]
+        heatmap.scatter_reduce_(0, (image * classes + label).expand_as(rendered), rendered, "amax")
+        highest.scatter_reduce_(0, image.expand_as(rendered), rendered, "amax")
 
+    owners, cells, weights = [], [], []
+    for part in parts:
+        rendered = gaussians(objects.cell[part], sigma[part], h=h, w=w).flatten(1)
+        wanted = rendered == 1 if regression == "centre" else rendered > 0
+        mine, at = (wanted & (rendered == highest[objects.image[part]])).nonzero(as_tuple=True)
+        owners.append(part[mine])
+        cells.append(at)
+        weights.append(rendered[mine, at])
+    planes = regress(
+        objects, torch.cat(owners), torch.cat(cells), torch.cat(weights), images=images, h=h, w=w
+    )
+    return Maps(heatmap.view(images, classes, h, w), planes[:, :2], planes[:, 2:4], planes[:, 4:])
+
+
+class Objects(NamedTuple):
+    """The objects of a batch: image[N], label[N]; cell, centre and size[N, 2] in cells."""
+
+    image: Tensor
+    label: Tensor
+    cell: Tensor
+    centre: Tensor
+    size: Tensor
+
+
+def on_the_map(instances: list[Instances], *, h: int, w: int, stride: int) -> Objects:
+    """Those with an area, whose centre lies in the h x w map."""
+    device = instances[0].boxes.device
+    boxes = torch.cat([one.boxes for one in instances]).float() / stride
+    label = torch.cat([one.labels for one in instances])
+    counts = torch.tensor([len(one.labels) for one in instances], device=device)
+    image = torch.repeat_interleave(torch.arange(len(instances), device=device), counts)
     centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     limit = torch.tensor((w, h), device=device)
     keep = (size > 0).all(1) & (centre >= 0).all(1) & (centre < limit).all(1)
-    centre, size, labels, batch = centre[keep], size[keep], labels[keep], batch[keep]
-    cell = centre.floor()
-    sigma = SIGMA_RULES[sigma_rule](size, sigma_divisor=sigma_divisor, min_overlap=min_overlap)
+    return Objects(image[keep], label[keep], centre[keep].floor(), centre[keep], size[keep])
 
-    heatmap = torch.zeros(len(instances) * classes, h * w, device=device)
-    step = max(CHUNK // (h * w), 1)
-    for start in range(0, len(labels), step):
-        part = slice(start, start + step)
-        rendered = gaussians(cell[part], sigma[part], h=h, w=w).flatten(1)
-        plane = (batch[part] * classes + labels[part])[:, None].expand_as(rendered)
-        heatmap.scatter_reduce_(0, plane, rendered, "amax")
 
-    x, y = cell.long().unbind(1)
-    index = (batch * h + y) * w + x
-    first = smallest_of_each(index, size.prod(1))
-    index = index[first]
-    regression = torch.zeros(len(instances) * h * w, 5, device=device)
-    at_centre = torch.cat([size, centre - cell, torch.ones_like(size[:, :1])], 1)
-    regression[index] = at_centre[first]
-    planes = regression.view(len(instances), h, w, 5).permute(0, 3, 1, 2)
-    return Maps(
-        heatmap.view(len(instances), classes, h, w), planes[:, :2], planes[:, 2:4], planes[:, 4:]
-    )
+def regress(
+    objects: Objects, owner: Tensor, at: Tensor, weight: Tensor, *, images: int, h: int, w: int
+) -> Tensor:
+    """Planes[B, 5, h, w] of width, height, offset (x, y) and weight: owner[M] at cell at[M]."""
+    index = objects.image[owner] * h * w + at
+    first = smallest_of_each(index, objects.size.prod(1)[owner])
+    owner, at, weight = owner[first], at[first], weight[first]
+    total = torch.zeros_like(objects.size[:, 0]).index_add_(0, owner, weight)
+    offset = objects.centre[owner] - torch.stack([at % w, at // w], 1)
+    planes = objects.size.new_zeros(images * h * w, 5)
+    share = (weight / total[owner])[:, None]
+    planes[index[first]] = torch.cat([objects.size[owner], offset, share], 1)
+    return planes.view(images, h, w, 5).permute(0, 3, 1, 2)
 
 
 def gaussians(cell: Tensor, sigma: Tensor, *, h: int, w: int) -> Tensor:

@@ -1,5 +1,6 @@
 """images -> Maps: a backbone, a neck to stride 4, three heads."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from centernet.backbones import BACKBONES, Backbone, check_backbone
 from centernet.structures import Maps
 
 STRIDE = 4
+WIDER = (1, 2, 4, 4)  # width of the neck at strides 4, 8, 16 and 32, times its channels
 PRIOR_BIAS = -2.19  # sigmoid(-2.19) = 0.1: an untrained heatmap is nearly empty
 SIZE_SCALE = 16.0  # cells for each unit of the size head: it spans 1 to 100 (TTFNet, 2019)
 SIZE_BIAS = 0.5  # an untrained box has a side of 8 cells: positive, so that GIoU has a gradient
@@ -27,23 +29,29 @@ def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 class Neck(nn.Module):
     """Feature pyramid (Lin et al. 2017) down to its finest level: one map[B, channels, h, w].
 
-    From the coarsest feature on: upsample, add the next finer one through a 1x1 convolution,
-    smooth with a 3x3 convolution.
+    From the coarsest feature on: a 3x3 convolution to the next level's width, upsample, add that
+    level through a 1x1 convolution; a last 3x3 convolution. Coarse levels are wider, as in the
+    paper's upsampling: width is cheap where cells are few.
     """
 
     def __init__(self, inputs: tuple[int, ...], channels: int) -> None:
-        """One lateral convolution for each feature, one smoothing for each step down."""
+        """One lateral convolution for each feature, one step down between two of them."""
         super().__init__()
-        self.lateral = nn.ModuleList(convolution(width, channels, 1) for width in inputs)
-        self.smooth = nn.ModuleList(convolution(channels, channels, 3) for _ in inputs[1:])
+        widths = [channels * factor for factor in WIDER[: len(inputs)]]
+        self.lateral = nn.ModuleList(
+            convolution(width, own, 1) for width, own in zip(inputs, widths, strict=True)
+        )
+        self.down = nn.ModuleList(convolution(b, a, 3) for a, b in pairwise(widths))
+        self.last = convolution(channels, channels, 3)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Merge features, finest first."""
         levels = [layer(x) for layer, x in zip(self.lateral, features, strict=True)]
         merged: Tensor = levels[-1]
-        for level, smooth in zip(levels[-2::-1], self.smooth, strict=True):
-            merged = smooth(level + interpolate(merged, scale_factor=2.0, mode="nearest"))
-        return merged
+        for level, down in zip(levels[-2::-1], reversed(self.down), strict=True):
+            merged = level + interpolate(down(merged), scale_factor=2.0, mode="nearest")
+        last: Tensor = self.last(merged)
+        return last
 
 
 def head(inputs: int, channels: int, outputs: int, *, bias: float = 0.0) -> nn.Sequential:

@@ -19,7 +19,8 @@ class Maps:
 
     heatmap[B, C, h, w]: logits (prediction) or 0...1 with 1 at centres (target);
     size[B, 2, h, w]: box width and height, in cells; offset[B, 2, h, w]: centre minus its cell
-    (x, y), in cells; mask[B, 1, h, w]: 1 where an object's centre lies (target only).
+    (x, y), in cells; mask[B, 1, h, w]: weight of a cell's size and offset, 1 in all for an object
+    (target only).
     """
 
     heatmap: Tensor

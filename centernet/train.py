@@ -136,6 +136,23 @@ def train_epoch(
 
 def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[str, torch.Tensor]:
     """Forward, loss, backward, clip, step, average: the loss terms, and the gradient's norm."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    state.optimizer.zero_grad(set_to_none=True)
+    means: dict[str, torch.Tensor] = {}
+    for part in batch.split(config.optim.accumulate):
+        share = len(part.counts) / len(batch.counts)
+        terms = {name: term * share for name, term in loss_terms(state, part, config).items()}
+        terms["total"].backward()  # type: ignore[no-untyped-call]  # torch
+        means = {name: means.get(name, 0.0) + term.detach() for name, term in terms.items()}
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
+    state.optimizer.step()
+    state.ema.update(state.model)
+    return means | {"gradient": norm}
+
+
+def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Tensor]:
+    """Encode the truth, predict, compare."""
     height, width = batch.images.shape[2:]
     target = encode(
         batch.instances,
@@ -146,10 +163,11 @@ def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[
         sigma_rule=config.targets.sigma_rule,
         sigma_divisor=config.targets.sigma_divisor,
         min_overlap=config.targets.min_overlap,
+        regression=config.targets.regression,
     )
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=mixed(config, batch)):
         predicted = state.model(batch.images)
-    terms = losses(
+    return losses(
         predicted,
         target,
         heatmap_weight=config.loss.heatmap_weight,
@@ -159,14 +177,6 @@ def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[
         focal_alpha=config.loss.focal_alpha,
         focal_beta=config.loss.focal_beta,
     )
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
-    state.optimizer.zero_grad(set_to_none=True)
-    terms["total"].backward()  # type: ignore[no-untyped-call]  # torch
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
-    state.optimizer.step()
-    state.ema.update(state.model)
-    return terms | {"gradient": norm}
 
 
 def learning_rate(step: int, total: int, *, peak: float, warmup: int) -> float:

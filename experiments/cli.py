@@ -1,8 +1,9 @@
-"""experiments search | status | register | reproduce | ui"""
+"""experiments search | lint | status | register | reproduce | report | gc | ui"""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from centernet.errors import UserError, one_line
 
@@ -39,18 +40,44 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    search = commands.add_parser("search", help="launch a study, or continue it")
+    search_options(commands.add_parser("search", help="launch a study, or continue it"))
+    study_commands(commands)
+    return root
+
+
+def search_options(search: argparse.ArgumentParser) -> None:
+    """What `experiments search` takes."""
     search.add_argument("--space", type=Path, required=True, help="search space (YAML)")
     search.add_argument("--data", type=Path, help=DATA_HELP)
-    search.add_argument("--trials", type=positive, help="the study's total; default: the space's")
+    total = search.add_argument_group("budget", "totals of the study; default: the space's")
+    total.add_argument("--trials", type=positive, help="finished trials")
+    total.add_argument("--epochs", type=positive, help="sum over trials")
+    total.add_argument("--hours", type=hours, help="of searching, by the clock")
+    total.add_argument(
+        "--until-plateau", action="store_true", help="stop when trials no longer beat the noise"
+    )
+    workers = search.add_argument_group("workers", "trials beside each other, each in a process")
+    workers.add_argument("--workers", type=positive, help="default: 1, or one for each GPU share")
+    workers.add_argument("--gpus", type=gpus, metavar="0,1", help="GPUs to use; default: all")
+    workers.add_argument("--per-gpu", type=positive, default=1, help="trials sharing a GPU")
     search.add_argument("--study", help="default: the names of space and data: weights-vehicles")
     search.add_argument("--config", help="preset or file to start from; default: the space's")
     search.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a config field"
     )
 
+
+def study_commands(commands: Any) -> None:
+    """What can be done with a study, or a question."""
+    lint = commands.add_parser("lint", help="what is unwise about a search space")
+    lint.add_argument("space", type=Path, help="search space (YAML)")
+    lint.add_argument("--config", help="preset or file to start from; default: the space's")
+
     status = commands.add_parser("status", help="the trials of a study")
     status.add_argument("study", nargs="?", help=STUDY_HELP)
+    status.add_argument(
+        "--check", action="store_true", help="compare Optuna with MLflow; exit status 1 if unequal"
+    )
 
     register = commands.add_parser("register", help="register a trial's model as the champion")
     register.add_argument("trial", type=int)
@@ -64,9 +91,15 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--data", type=Path, help="where its data lies now, if it moved")
     reproduce.add_argument("--workers", type=int, help="loader processes; changes no result")
 
+    report = commands.add_parser("report", help="a study on one page: charts, tables, what it cost")
+    report.add_argument("study", nargs="?", help=STUDY_HELP)
+
+    gc = commands.add_parser("gc", help="delete the weights of trials that are not among the best")
+    gc.add_argument("study", nargs="?", help=STUDY_HELP)
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+
     ui = commands.add_parser("ui", help="the MLflow UI, on 127.0.0.1")
     ui.add_argument("--port", type=int, help="default: ui_port of mlflow.yaml")
-    return root
 
 
 def positive(text: str) -> int:
@@ -74,6 +107,24 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
     return int(text)
+
+
+def hours(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of hours above 0, got {text!r}")
+    return value
+
+
+def gpus(text: str) -> str:
+    """Indices of GPUs, separated by commas."""
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"indices separated by commas, got {text!r}")
+    return text
 
 
 if __name__ == "__main__":

@@ -2,166 +2,26 @@
 
 import argparse
 import os
-import re
-import signal
 import socket
 import sys
 import tempfile
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from rich.console import Console
 
-from centernet.config import Config, flatten, load, parse_overrides, resolve
-from centernet.dataset.coco import read_training
-from centernet.dataset.demo import demo_folder
-from centernet.dataset.split import Split
+from centernet.config import load
 from centernet.errors import UserError
-from centernet.train import check
-from experiments import display, launch, promote, search_space, settings, study
+from experiments import display, search_space, settings, study
 from experiments import reproduce as again
-from experiments.lock import exclusive
-from experiments.objective import Search
-from experiments.registry import Registry, Version
-from experiments.search_space import SearchSpace
+from experiments.audit import audit
+from experiments.lint import lint as remarks_on
+from experiments.lock import exclusive, holder
+from experiments.registry import pinned
+from experiments.retention import forget, surplus
+from experiments.search import changed, register_trial, search, trial_folder, write_report
 from experiments.settings import Settings
 from experiments.tracking import Tracker, connect
-
-FREE = ("data.folder", "data.workers", "data.cache_mb", "train.device")  # change no result
-NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
-
-
-def search(options: argparse.Namespace) -> int:
-    """Launch or continue a study, then register its best model."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    console = Console()
-    own = settings.load(options.settings)
-    space = search_space.read(options.space)
-    study.make_sampler(space, number=0, seed=0)
-    study.make_pruner(space)
-    base, data = base_config(options, space, own)
-    name = study_name(options.study or f"{space.file.stem}-{data}")
-    for candidate in search_space.candidates(space, base):
-        check(candidate)
-    points = [search_space.default_point(space, base)]
-    points += [points[0] | point for point in space.enqueue]
-    splits = read_training(Path(str(base.data.folder)))
-    connect(own)  # before a study is made that could not log
-    trials = options.trials or space.trials
-    with exclusive(own.runs / "trials" / f"{name}.lock", busy=f"study {name} is being searched"):
-        ours = study.open_study(
-            own,
-            name,
-            space,
-            identity=identity(space, base, splits),
-            points=points,
-            threads=base.train.threads,
-        )
-        base = changed(base, {"train.threads": ours.user_attrs[study.THREADS]})
-        tracker = Tracker(own, name, ours.user_attrs[study.ID])
-        folder = own.runs / "trials" / f"{name}-{tracker.study_id[:8]}"
-        console.print(
-            display.introduction(name, space, base, splits, own, trials),
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-        texts = {"search_space.yaml": space.file.read_text(), "config.yaml": dump(base)}
-        with tracker.open(tags={"data": data}, texts=texts) as parent:
-            shared = Search(ours, space, base, data, splits, tracker, parent, folder)
-            known = [display.row(trial, base.train.epochs) for trial in study.finished(ours)]
-            with (
-                closing(launch.LAUNCHERS["inline"](shared, trials=trials)) as events,
-                display.Screen(console, trials=trials, known=known) as screen,
-            ):
-                screen.follow(events)
-            with suppress(OSError):  # it holds trials that a smaller budget left unfinished
-                folder.rmdir()
-            text = conclusion(shared, own)
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
-    return 0
-
-
-def base_config(
-    options: argparse.Namespace, space: SearchSpace, own: Settings
-) -> tuple[Config, str]:
-    """The config that trials start from, and the name of its data."""
-    overrides = parse_overrides(options.set)
-    for path in overrides:
-        if path in space.parameters:
-            raise UserError(f"--set {path}: {space.file} varies it")
-    config = load(options.config or space.config, space.pinned | overrides)
-    folder = options.data or (Path(config.data.folder) if config.data.folder else None)
-    if folder is None:
-        return changed(config, {"data.folder": str(demo_folder(own.runs))}), "demo"
-    name = re.sub(r"[^\w-]+", "-", folder.resolve().name, flags=re.ASCII).strip("-") or "data"
-    return changed(config, {"data.folder": str(folder.resolve())}), name
-
-
-def study_name(name: str) -> str:
-    """The name, if it can be that of a folder; UserError otherwise."""
-    if not re.fullmatch(NAME, name, flags=re.ASCII) or ".." in name:
-        raise UserError(f"--study {name}: letters, digits, '.', '_' and '-', please")
-    return name
-
-
-def changed(config: Config, values: dict[str, Any]) -> Config:
-    """The config with some fields replaced."""
-    return resolve(flatten(config.model_dump()) | values)
-
-
-def identity(space: SearchSpace, base: Config, splits: tuple[Split, Split]) -> dict[str, Any]:
-    """What has to stay the same for trials of one study to be comparable."""
-    free = {*FREE, *space.parameters, "train.threads"}  # the study keeps its threads itself
-    return {
-        "objective": study.VALUE,
-        **{f"{split.name} data": split.fingerprint for split in splits},
-        **{f"space {path}": text for path, text in space.identity().items()},
-        **{k: v for k, v in flatten(base.model_dump()).items() if k not in free},
-    }
-
-
-def conclusion(shared: Search, own: Settings) -> str:
-    """Register the best trial; say what was found and what to type next."""
-    best = study.best_trial(shared.study)
-    if best is None or best.value is None:
-        return "No trial was completed: nothing to register. make status shows the reasons."
-    version, decision = register_trial(own, shared.tracker, best.number, best.value)
-    default = study.find_trial(shared.study, 0)
-    return display.summary(shared.study.study_name, best, default, version, decision, own.alias)
-
-
-def register_trial(
-    own: Settings, tracker: Tracker, number: int, value: float, *, by_hand: bool = False
-) -> tuple[Version, promote.Decision]:
-    """Register a trial's model; the alias moves where the policy, or a person, says so.
-
-    The policy decides about a version once: what a person did since then stays.
-    """
-    run = tracker.find(number)
-    if run is None:
-        raise UserError(f"trial {number} of study {tracker.study} has no run in MLflow")
-    data, digest = tracker.data(run)
-    registry = Registry(own, own.model_name(data))
-    with exclusive(own.runs / ".registry.lock"):
-        version = registry.register(
-            tracker, run.info.run_id, trial=number, value=value, data=digest
-        )
-        champion = registry.at(own.alias)
-        if by_hand:
-            decision = promote.Decision(True, "as you asked")
-        elif champion and champion.version == version.version:
-            decision = promote.Decision(True, "as before")
-        elif version.decided and champion:
-            decision = promote.Decision(False, "as decided before")
-        else:
-            decision = promote.decide(version, champion)
-        if decision.promote:
-            registry.point(own.alias, version)
-        registry.decided(version, decision.why)
-    return version, decision
 
 
 def open_last(options: argparse.Namespace) -> tuple[Settings, Any, Tracker]:
@@ -187,16 +47,47 @@ def register(options: argparse.Namespace) -> int:
     return 0
 
 
+def lint(options: argparse.Namespace) -> int:
+    """Print what is unwise about a search space."""
+    space = search_space.read(options.space)
+    base = load(options.config or space.config, space.pinned)
+    search_space.default_point(space, base)
+    for remark in (remarks := remarks_on(space, base)):
+        print(f"{options.space}: {remark}")
+    print(f"{options.space}: {len(remarks) or 'no'} remarks")
+    return 0
+
+
 def status(options: argparse.Namespace) -> int:
     """Print the trials of a study."""
     own = settings.load(options.settings)
     ours = study.load_study(own, options.study)
-    rows = [display.row(trial, 0) for trial in ours.get_trials(deepcopy=False)]
+    if options.check:
+        return check_stores(own, ours)
+    rows = [display.row(trial) for trial in ours.get_trials(deepcopy=False)]
     best = study.best_trial(ours)
     console = Console()
-    console.print(f"Study {ours.study_name}: {len(study.finished(ours))} finished trials")
+    lock = own.runs / "trials" / f"{ours.study_name}.lock"
+    live = "being searched" if holder(lock) is not None else "nobody searches it now"
+    hours = ours.user_attrs.get(study.SECONDS, 0.0) / 3600
+    counted = f"{len(study.finished(ours))} finished trials in {hours:.2f} hours, {live}"
+    console.print(f"Study {ours.study_name}: {counted}")
     console.print(display.table(rows, best=best.number if best else None))
     return 0
+
+
+def check_stores(own: Settings, ours: Any) -> int:
+    """Compare Optuna with MLflow; 1 if they do not tell the same story."""
+    tracker = Tracker(own, ours.study_name, ours.user_attrs[study.ID])
+    folder = trial_folder(own, tracker)
+    found = audit(ours, tracker, lambda number: folder / f"{number}.lock")
+    for problem in found.problems:
+        print(problem)
+    verdict = f"{len(found.problems)} problems" if found.problems else "all as it should be"
+    print(
+        f"Study {ours.study_name}: {found.trials} trials, {found.points} metric points, {verdict}"
+    )
+    return 1 if found.problems else 0
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -226,6 +117,31 @@ def reproduce(options: argparse.Namespace) -> int:
                     print(f"  suspect: {text}")
                 return 1
     print(f"IDENTICAL: {count} epochs, every loss, metric and weight bit for bit")
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write a study's report, and log it to the study's run."""
+    own, ours, tracker = open_last(options)
+    print(write_report(own, ours, tracker))
+    return 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    """Delete the weights that a study's limits do not allow to stay."""
+    own, ours, tracker = open_last(options)
+    lock = own.runs / "trials" / f"{ours.study_name}.lock"
+    with exclusive(lock, busy=f"study {ours.study_name} is being searched"):
+        unwanted = surplus(ours, tracker, pinned(own))
+        for one in unwanted:
+            value = "" if one.value is None else f", AP {one.value:.1f}"
+            print(f"trial {one.number}{value}: {one.bytes / 1e6:.1f} MB")
+        if not options.dry_run:
+            forget(ours, tracker, unwanted)
+    total = sum(one.bytes for one in unwanted) / 1e6
+    verb = "would be" if options.dry_run else "are"
+    what = f"weights of {len(unwanted)} trials, {total:.1f} MB"
+    print(f"Study {ours.study_name}: {what}, {verb} deleted")
     return 0
 
 
@@ -262,6 +178,4 @@ def serve(own: Settings, port: int) -> NoReturn:
     os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
 
 
-def dump(config: Config) -> str:
-    """The config as YAML."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+__all__ = ["gc", "lint", "register", "report", "reproduce", "search", "status", "ui"]

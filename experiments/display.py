@@ -1,5 +1,6 @@
 """What a search looks like on the screen: a live table on a terminal, a line a step elsewhere."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -13,7 +14,9 @@ from rich.text import Text
 from centernet.config import Config
 from centernet.dataset.split import Split
 from centernet.errors import one_line, without_passwords
+from centernet.structures import Epoch
 from experiments import study
+from experiments.budget import Budget
 from experiments.objective import Progress
 from experiments.promote import Decision
 from experiments.registry import Version
@@ -22,7 +25,13 @@ from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 
 ROWS = 20  # trials shown; older ones scroll away
-STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "RUNNING": "bold cyan"}
+STYLES = {
+    "COMPLETE": "green",
+    "PRUNED": "yellow",
+    "FAIL": "red",
+    "RUNNING": "bold cyan",
+    "WAITING": "dim",
+}
 
 
 def short(path: str) -> str:
@@ -50,12 +59,13 @@ def duration(seconds: float) -> str:
 class Screen:
     """Progress of a study, shown as it comes."""
 
-    def __init__(self, console: Console, *, trials: int, known: Iterable[Progress]) -> None:
+    def __init__(self, console: Console, *, budget: Budget, known: Iterable[Progress]) -> None:
         """`known`: the trials that are finished already."""
-        self.console, self.trials = console, trials
+        self.console, self.budget = console, budget
         self.rows = {progress.trial: progress for progress in known}
-        self.before = len(self.rows)  # not run now, so not in the estimate
+        self.before = set(self.rows)  # not run now, so not in the pace
         self.started = time.monotonic()
+        self.trouble = ""
         self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
 
     def __enter__(self) -> "Screen":
@@ -78,6 +88,8 @@ class Screen:
         """Show every event."""
         for progress in events:
             self.rows[progress.trial] = progress
+            if progress.state in ("WAITING", "FAIL"):
+                self.trouble = f"trial {progress.trial}: {progress.reason}"
             if not self.console.is_terminal:
                 self.console.print(self.line(progress), highlight=False, soft_wrap=True)
 
@@ -88,20 +100,30 @@ class Screen:
         return max(done, key=lambda row: (row.value or 0.0, -row.trial), default=None)
 
     def left(self) -> float | None:
-        """Seconds to the end at the pace so far, in trials; unknown before the first epoch."""
-        now = list(self.rows.values())[self.before :]
-        done = sum(row.state != "RUNNING" for row in now)
-        running = sum(
-            row.epoch.number / row.epochs for row in now if row.state == "RUNNING" and row.epoch
-        )
-        progress = done + running
-        remaining = self.trials - self.before - progress
-        return (time.monotonic() - self.started) / progress * remaining if progress else None
+        """Seconds to the end at the pace so far; unknown before the first epoch of this session."""
+        now = [row for row in self.rows.values() if row.trial not in self.before]
+        epochs = sum(row.epoch.number for row in now if row.epoch)
+        seconds = time.monotonic() - self.started
+        if not epochs:
+            return None
+        shares = []
+        if self.budget.trials:
+            done = sum(1.0 if over(row) else share(row) for row in now)
+            rest = self.budget.trials - len(self.before) - done
+            shares.append(rest / done * seconds if done else math.inf)
+        if self.budget.epochs:
+            used = sum(row.epoch.number for row in self.rows.values() if row.epoch)
+            shares.append((self.budget.epochs - used) / epochs * seconds)
+        if self.budget.hours:
+            shares.append(self.budget.hours * 3600 - seconds)
+        return max(min(shares), 0.0) if shares else None
 
     def line(self, row: Progress) -> str:
         """One event as a line of a log."""
         epoch = row.epoch
         values = " ".join(f"{short(path)}={number(value)}" for path, value in row.params.items())
+        if row.state == "WAITING":
+            return f"trial {row.trial}: interrupted ({row.reason}); it goes on from its checkpoint"
         if row.state != "RUNNING":
             why = f" ({row.reason})" if row.reason else ""
             return f"trial {row.trial}: {row.state}, best AP {percent(row.value) or '-'}{why}"
@@ -118,25 +140,41 @@ class Screen:
         """The live table."""
         best = self.best
         rows = list(self.rows.values())
-        done = sum(row.state != "RUNNING" for row in rows)
-        left = self.left()
-        foot = f"{done} of {self.trials} trials, {duration(time.monotonic() - self.started)} so far"
-        if left is not None and done < self.trials:
+        done, left = sum(map(over, rows)), self.left()
+        foot = f"{done} trials of {self.budget}, {duration(time.monotonic() - self.started)} so far"
+        if left is not None:
             foot += f", about {duration(left)} to go"
-        return Group(table(rows[-ROWS:], best=best.trial if best else None), Text(foot, "dim"))
+        lines = [Text(foot, "dim")]
+        if self.trouble:
+            lines.append(Text(f"last trouble: {self.trouble}", "red"))
+        several = any(row.worker for row in rows)
+        shown = table(rows[-ROWS:], best=best.trial if best else None, workers=several)
+        return Group(shown, *lines)
 
 
-def table(rows: list[Progress], *, best: int | None) -> Table:
+def over(row: Progress) -> bool:
+    """Whether a trial has used what it will use."""
+    return row.state not in ("RUNNING", "WAITING")
+
+
+def share(row: Progress) -> float:
+    """How much of its epochs a trial has behind it."""
+    return row.epoch.number / row.epochs if row.epoch else 0.0
+
+
+def table(rows: list[Progress], *, best: int | None, workers: bool = False) -> Table:
     """Trials with their state, epoch, AP, best AP so far and sampled values; the best starred."""
     paths = list(dict.fromkeys(path for row in rows for path in row.params))
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("trial", "state", "epoch", "AP", "best", *map(short, paths)):
+    own = ("worker",) if workers else ()
+    for heading in ("trial", "state", *own, "epoch", "AP", "best", *map(short, paths)):
         shown.add_column(heading, justify="left" if heading == "state" else "right")
     for row in rows:
         epoch = row.epoch
         shown.add_row(
             f"{row.trial}{'*' if row.trial == best else ' '}",
             Text(row.state, STYLES.get(row.state, "")),
+            *([str(row.worker) if row.state == "RUNNING" else ""] if workers else []),
             f"{epoch.number}/{row.epochs}" if epoch else "",
             percent(epoch.metrics.get("AP") if epoch else None),
             percent(row.value),
@@ -145,11 +183,22 @@ def table(rows: list[Progress], *, best: int | None) -> Table:
     return shown
 
 
-def row(trial: Any, epochs: int) -> Progress:
+def row(trial: Any) -> Progress:
     """One of Optuna's trials as a row of the table."""
-    best = max(trial.intermediate_values.values(), default=None)
-    reason = trial.user_attrs.get(study.REASON, "")
-    return Progress(trial.number, trial.params, trial.state.name, epochs, None, best, reason)
+    curve = trial.intermediate_values
+    best, last = max(curve.values(), default=None), max(curve, default=None)
+    epoch = None
+    if last is not None:
+        epoch = Epoch(last, {}, {"AP": curve[last]}, 0.0, 0.0, 0.0, 0.0, "", curve[last] == best)
+    return Progress(
+        trial.number,
+        trial.params,
+        trial.state.name,
+        trial.user_attrs.get(study.EPOCHS, 0),
+        epoch,
+        best,
+        trial.user_attrs.get(study.REASON, ""),
+    )
 
 
 def introduction(
@@ -158,7 +207,8 @@ def introduction(
     base: Config,
     splits: tuple[Split, Split],
     own: Settings,
-    trials: int,
+    budget: Budget,
+    workers: int,
 ) -> str:
     """What will run, and where it is logged."""
     train, val = splits
@@ -167,8 +217,9 @@ def introduction(
     classes = ", ".join(train.classes[:8]) + (" ..." if len(train.classes) > 8 else "")
     size = f"{base.data.width}x{base.data.height} px"
     methods = f"{space.sampler['name']} sampler, {space.pruner['name']} pruner"
+    beside = f", {workers} workers" if workers > 1 else ""
     return (
-        f"Study    {name}: {trials} trials, {methods}\n"
+        f"Study    {name}: {budget}, {methods}{beside}\n"
         f"Varies   {', '.join(space.parameters)}\n"
         f"Data     {base.data.folder}: {len(train)} train, {len(val)} val images, "
         f"{one_line(classes)}{note}\n"
@@ -183,7 +234,7 @@ def summary(
     """What a search found, and what to type next."""
     if best.number == default.number:
         against = ", which is the default config: nothing tried was better"
-    elif default.value is None:
+    elif study.score(default) is None:
         against = f"; the default config (trial 0) was not completed: {default.state.name}"
     else:
         gain = best.value - default.value

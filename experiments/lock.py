@@ -39,3 +39,18 @@ def exclusive(file: Path, *, busy: str | None = None) -> Iterator[None]:
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
+
+
+def holder(file: Path) -> int | None:
+    """The process that holds the lock of `file`, if one does."""
+    if not file.exists():
+        return None
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(descriptor, 32) or 0) or None
+    else:
+        return None
+    finally:
+        os.close(descriptor)

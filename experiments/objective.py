@@ -1,9 +1,11 @@
-"""One trial: suggest, train, log, report, prune. Yields its progress; the caller shows it."""
+"""One trial: train, log, report, prune. Yields its progress; the caller shows it."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,22 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
-from centernet.config import Config
+from centernet.config import Config, flatten, resolve
+from centernet.dataset.coco import read_training
 from centernet.dataset.split import Split
 from centernet.draw import beside_truth
-from centernet.errors import one_line
+from centernet.errors import UserError, one_line
 from centernet.predict import Detector
 from centernet.structures import Epoch
 from centernet.train import BEST, NonFiniteLoss, train
+from experiments import study
+from experiments.lock import exclusive
+from experiments.methods import make_pruner
+from experiments.run import WEIGHTS
 from experiments.search_space import SearchSpace, suggest
-from experiments.study import ATTEMPTS, REASON, RUN, VALUE
-from experiments.tracking import WEIGHTS, Run, Tracker
-
-MOST_ATTEMPTS = 3  # at a trial that ends in an unexpected error
+from experiments.settings import Settings
+from experiments.study import VALUE
+from experiments.tracking import Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Progress:
     epoch: Epoch | None = None
     value: float | None = None  # best AP so far
     reason: str = ""
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,75 +58,139 @@ class Search:
     parent: str  # the study's run
     folder: Path  # of trials in progress
 
+    @property
+    def reopen(self) -> Callable[[], "Search"]:
+        """Opens the same search in another process; unlike the search, it can be sent there."""
+        settings, name = self.tracker.settings, self.study.study_name
+        return partial(
+            reopen, settings, name, self.space, self.base, self.data, self.parent, self.folder
+        )
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what its workers print."""
+        return self.tracker.settings.runs / "logs" / self.study.study_name
+
+    def lock(self, number: int) -> Path:
+        """Held by the process that runs a trial."""
+        return self.folder / f"{number}.lock"
+
+
+def reopen(
+    settings: Settings,
+    name: str,
+    space: SearchSpace,
+    base: Config,
+    data: str,
+    parent: str,
+    folder: Path,
+) -> Search:
+    """A search that another process opened first."""
+    ours = study.load_study(settings, name)
+    ours.pruner = make_pruner(space)
+    splits = read_training(Path(str(base.data.folder)))
+    tracker = Tracker(settings, name, ours.user_attrs[study.ID])
+    return Search(ours, space, base, data, splits, tracker, parent, folder)
+
 
 def objective(trial: optuna.Trial, search: Search) -> Iterator[Progress]:
     """Run or continue one trial to its end, and tell the study.
 
-    The objective is the best COCO AP of the EMA weights on val. A diverged loss or a full GPU
-    fails the trial. Any other exception leaves it to be continued, ATTEMPTS times, and is raised.
+    The objective is the best COCO AP of the EMA weights on val. A diverged loss, bad data or a
+    full device fails the trial, never with a score. Any other exception leaves it to be continued
+    from its last checkpoint, `retries` times.
     """
-    config = suggest(trial, search.space, search.base)
+    with exclusive(search.lock(trial.number)):
+        config = allowance(trial, suggest(trial, search.space, search.base))
+        row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
+        yield row
+        try:
+            for row in attempt(trial, search, config):
+                yield row
+        except Exception as error:
+            reason = one_line(f"{type(error).__name__}: {error}")
+            state = failed(search, trial.number, reason, details=traceback.format_exc())
+            yield replace(row, state=state, reason=reason)
+
+
+def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Progress]:
+    """Train and log until the trial's end, or an exception."""
     folder = search.folder / str(trial.number)
-    state, value, reason = TrialState.COMPLETE, None, ""
-
-    def progress(state: TrialState, epoch: Epoch | None = None) -> Progress:
-        epochs = config.train.epochs
-        return Progress(trial.number, trial.params, state.name, epochs, epoch, value, reason)
-
-    with recorded(trial, search, config) as run:
-        trial.set_user_attr(RUN, run.id)
-        yield progress(TrialState.RUNNING)
+    row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
+    told = study.find_trial(search.study, trial.number).last_step or 0
+    with search.tracker.trial(
+        trial.number, config, parent=search.parent, data=search.data, splits=search.splits
+    ) as run:
+        trial.set_user_attr(study.RUN, run.id)
         try:
             with closing(train(config, folder)) as epochs:
                 for epoch in epochs:
                     run.log(epoch)
-                    value = max(value or 0.0, epoch.metrics.get(VALUE, 0.0))
-                    yield progress(TrialState.RUNNING, epoch)
-                    if prune(trial, epoch):
-                        state = TrialState.PRUNED
+                    value = max(row.value or 0.0, epoch.metrics.get(VALUE, 0.0))
+                    row = replace(row, epoch=epoch, value=value)
+                    yield row
+                    if prune(trial, epoch, told):
                         reason = f"below the others at epoch {epoch.number}"
+                        row = replace(row, state="PRUNED", reason=reason)
                         break
-        except (NonFiniteLoss, torch.OutOfMemoryError) as error:
-            state, reason = TrialState.FAIL, one_line(str(error))
-        keep(run, folder, search.splits[1])
-        run.finish(state.name, reason=reason, value=value)
-    if reason:
-        trial.set_user_attr(REASON, reason)
-    search.study.tell(trial, value if state == TrialState.COMPLETE else None, state)
+                else:
+                    row = replace(row, state="COMPLETE")
+        except torch.OutOfMemoryError:
+            if row.epoch is None and smaller_steps(trial, config):
+                raise  # again, in halves
+            row = replace(row, state="FAIL", reason="out of memory: a smaller optim.batch_size?")
+        except (NonFiniteLoss, UserError) as error:
+            row = replace(row, state="FAIL", reason=one_line(str(error)))
+        if (folder / BEST).exists():
+            run.picture(beside_truth(Detector.load(folder / BEST), search.splits[1]), folder)
+        if row.state == "COMPLETE":
+            run.file(folder / BEST, WEIGHTS)
+            trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
+        run.finish(row.state, reason=row.reason, value=row.value)
+    if row.reason:
+        trial.set_user_attr(study.REASON, row.reason)
+    done = row.value if row.state == "COMPLETE" else None
+    search.study.tell(trial, done, TrialState[row.state])
     shutil.rmtree(folder, ignore_errors=True)  # the run has what is worth keeping
-    yield progress(state)
+    yield row
 
 
-@contextmanager
-def recorded(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Run]:
-    """The trial's run; an unexpected exception is counted, and the third one fails the trial."""
-    try:
-        with search.tracker.trial(
-            trial.number, config, parent=search.parent, data=search.data, splits=search.splits
-        ) as run:
-            yield run
-    except Exception as error:
-        attempts = trial.user_attrs.get(ATTEMPTS, 0) + 1
-        trial.set_user_attr(ATTEMPTS, attempts)
-        if attempts >= MOST_ATTEMPTS:
-            trial.set_user_attr(REASON, one_line(f"{type(error).__name__}: {error}"))
-            search.study.tell(trial, state=TrialState.FAIL)
-        raise
+def allowance(trial: optuna.Trial, config: Config) -> Config:
+    """The config, with the steps halved that a trial which ran out of memory was allowed."""
+    parts = trial.user_attrs.get(study.ACCUMULATE, 1) * config.optim.accumulate
+    return resolve(flatten(config.model_dump()) | {"optim.accumulate": parts})
 
 
-def prune(trial: optuna.Trial, epoch: Epoch) -> bool:
-    """Report an evaluated epoch, once, and ask the pruner about the last one reported."""
-    reported = trial.storage.get_trial(trial._trial_id).intermediate_values
-    if VALUE not in epoch.metrics or epoch.number < max(reported, default=0):
+def smaller_steps(trial: optuna.Trial, config: Config) -> bool:
+    """Allow a trial that ran out of memory, once, to take its batches in two halves."""
+    if (
+        study.ACCUMULATE in trial.user_attrs
+        or config.optim.batch_size < 2 * config.optim.accumulate
+    ):
         return False
-    if epoch.number not in reported:
+    trial.set_user_attr(study.ACCUMULATE, 2)
+    return True
+
+
+def failed(search: Search, number: int, reason: str, *, details: str = "") -> str:
+    """Count an attempt that ended before the trial did; the state that follows.
+
+    WAITING, to be continued; FAIL after `retries` attempts that did not get one epoch further.
+    """
+    trial = study.find_trial(search.study, number)
+    allowed = search.tracker.settings.retries
+    state = "WAITING" if study.count_attempt(search.study, trial) <= allowed else "FAIL"
+    search.tracker.settle(number, state, reason=reason, details=details)
+    if state == "FAIL":
+        shutil.rmtree(search.folder / str(number), ignore_errors=True)
+    study.settle(search.study, trial, state, reason)
+    return state
+
+
+def prune(trial: optuna.Trial, epoch: Epoch, told: int) -> bool:
+    """Report an evaluated epoch and ask the pruner; those up to `told` were reported before."""
+    if VALUE not in epoch.metrics or epoch.number < told:
+        return False
+    if epoch.number > told:
         trial.report(epoch.metrics[VALUE], epoch.number)
     return trial.should_prune()
-
-
-def keep(run: Run, folder: Path, val: Split) -> None:
-    """The best weights and a picture of what they detect, where there are any."""
-    best = folder / BEST
-    if best.exists():
-        run.file(best, WEIGHTS)
-        run.picture(beside_truth(Detector.load(best), val), folder)

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def identity(*, threads: int | None) -> dict[str, Any]:
         "commit": git("rev-parse", "HEAD"),
         "dirty": bool(git("status", "--porcelain")),
         "python": platform.python_version(),
-        "packages": {d.name: d.version for d in map(distribution, PACKAGES)},
+        "packages": packages(),
         "system": platform.platform(),
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
@@ -32,6 +33,12 @@ def identity(*, threads: int | None) -> dict[str, Any]:
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
     }
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Versions of what results depend on."""
+    return {found.name: found.version for found in map(distribution, PACKAGES)}
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -49,6 +56,7 @@ def diff() -> str:
     return git("diff", "HEAD", "--", ".", ":!mlflow.yaml") or ""  # which may hold a password
 
 
+@cache  # what this process runs is what lay there when it began
 def git(*arguments: str) -> str | None:
     """What git says about this project; none outside of a repository."""
     command = ["git", "-C", str(ROOT), *arguments]

@@ -124,6 +124,11 @@ class Registry:
         )
 
 
+def pinned(settings: Settings) -> set[str]:
+    """The runs that any registered version of any model was made from."""
+    return {str(version.run_id) for version in connect(settings).search_model_versions()}
+
+
 def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -> str:
     """Log weights as a pyfunc model of a run: code and safetensors, nothing pickled."""
     mlflow.set_tracking_uri(settings.tracking_uri)

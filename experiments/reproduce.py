@@ -16,7 +16,7 @@ from centernet.errors import UserError
 from centernet.logs import from_lines
 from centernet.structures import Epoch
 from centernet.train import choose_device, train
-from experiments import provenance, tracking
+from experiments import provenance, run
 from experiments.tracking import Tracker
 
 
@@ -54,13 +54,13 @@ def unequal(a: dict[str, float], b: dict[str, float]) -> list[str]:
 
 def recorded(tracker: Tracker, number: int) -> Recorded:
     """What the run of a trial recorded; UserError if that is not enough to train it again."""
-    run = tracker.find(number)
-    if run is None:
+    found = tracker.find(number)
+    if found is None:
         raise UserError(f"trial {number} of study {tracker.study} has no run in MLflow")
-    run_id = run.info.run_id
-    epochs = from_lines(tracker.text(run_id, tracking.EPOCHS))
-    config = resolve(flatten(yaml.safe_load(tracker.text(run_id, tracking.CONFIG))))
-    return Recorded(run_id, config, epochs, json.loads(tracker.text(run_id, tracking.IDENTITY)))
+    run_id = found.info.run_id
+    epochs = from_lines(tracker.text(run_id, run.EPOCHS))
+    config = resolve(flatten(yaml.safe_load(tracker.text(run_id, run.CONFIG))))
+    return Recorded(run_id, config, epochs, json.loads(tracker.text(run_id, run.IDENTITY)))
 
 
 def guarantee(config: Config) -> str:

@@ -16,10 +16,13 @@ from optuna.distributions import (
 
 from centernet.config import Config, check_path, flatten, load, read_yaml, resolve
 from centernet.errors import UserError, did_you_mean
+from experiments import budget
+from experiments.budget import Budget
 
 NUMERIC = ("low", "high", "step", "log")
 FIXED = ("data.folder", "train.device", "train.threads")  # the same for all trials of a study
 MANY = 1000  # values of a stepped range beyond which only the bounds are checked
+WHEN = "when"  # of any kind: only with these values of other fields
 KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}
 SECTIONS = ("config", "parameters", "enqueue", "sampler", "pruner", "budget")
 
@@ -32,17 +35,24 @@ class SearchSpace:
     config: str  # the preset or file that trials start from
     parameters: dict[str, BaseDistribution]
     pinned: dict[str, Any]
+    conditions: dict[str, dict[str, list[Any]]]  # the values of other fields that a field needs
     enqueue: tuple[dict[str, Any], ...]  # known points, tried after the default
     sampler: dict[str, Any]  # name and options
     pruner: dict[str, Any]  # name and options
-    trials: int
+    budget: Budget
 
     def identity(self) -> dict[str, Any]:
         """What makes trials of this space comparable, as plain JSON."""
         return {
             path: optuna.distributions.distribution_to_json(distribution)
             for path, distribution in self.parameters.items()
-        }
+        } | {f"{path} when": condition for path, condition in self.conditions.items()}
+
+    def active(self, path: str, values: Mapping[str, Any]) -> bool:
+        """Whether a field is varied where other fields have these values."""
+        return all(
+            values[other] in allowed for other, allowed in self.conditions.get(path, {}).items()
+        )
 
 
 def read(file: Path) -> SearchSpace:
@@ -61,7 +71,7 @@ def _read(file: Path) -> SearchSpace:
             raise UserError(f"{section} is not a section{did_you_mean(section, SECTIONS)}")
     preset = str(tree.get("config", "default"))
     base = load(preset)
-    parameters, pinned = _parameters(tree.get("parameters"))
+    parameters, pinned, conditions = _parameters(tree.get("parameters"))
     resolve(flatten(base.model_dump()) | pinned)
     for path, distribution in parameters.items():
         _check_bounds(base, path, distribution)
@@ -73,29 +83,55 @@ def _read(file: Path) -> SearchSpace:
         config=preset,
         parameters=parameters,
         pinned=pinned,
+        conditions=conditions,
         enqueue=tuple(_point(point, parameters, base) for point in points),
         sampler=_named(tree.get("sampler", "tpe"), "sampler"),
         pruner=_named(tree.get("pruner", "median"), "pruner"),
-        trials=_budget(tree.get("budget", {})),
+        budget=budget.read(tree.get("budget", {})),
     )
 
 
-def _parameters(tree: Any) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
-    """Distributions and pinned values by dotted path."""
+def _parameters(
+    tree: Any,
+) -> tuple[dict[str, BaseDistribution], dict[str, Any], dict[str, dict[str, list[Any]]]]:
+    """Distributions, pinned values and conditions by dotted path."""
     if not isinstance(tree, dict) or not tree:
         raise UserError("parameters: expected at least one `field: {type: ...}`")
-    parameters, pinned = {}, {}
+    parameters: dict[str, BaseDistribution] = {}
+    pinned, conditions = {}, {}
     for path, value in tree.items():
         check_path(str(path))
         if path in FIXED:
             raise UserError(f"{path}: it is the same for all trials of a study (--set, --data)")
-        if isinstance(value, dict):
-            parameters[path] = _distribution(path, value)
-        else:
+        if not isinstance(value, dict):
             pinned[path] = value
+            continue
+        options = dict(value)
+        if WHEN in options:
+            conditions[path] = _condition(path, options.pop(WHEN), parameters)
+        parameters[path] = _distribution(path, options)
     if not parameters:
         raise UserError("parameters: nothing varies; give at least one field a type and bounds")
-    return parameters, pinned
+    return parameters, pinned, conditions
+
+
+def _condition(
+    path: str, tree: Any, before: Mapping[str, BaseDistribution]
+) -> dict[str, list[Any]]:
+    """`when: {field: value or list of values}`, of categorical fields that stand before."""
+    if not isinstance(tree, dict) or not tree:
+        raise UserError(f"{path}: when: expected `field: value` or `field: [values]`")
+    condition = {}
+    for other, allowed in tree.items():
+        check_path(str(other))
+        distribution = before.get(other)
+        if not isinstance(distribution, CategoricalDistribution):
+            raise UserError(f"{path}: when: {other} has to be a categorical field above it")
+        condition[other] = allowed if isinstance(allowed, list) else [allowed]
+        for value in condition[other]:
+            if value not in distribution.choices:
+                raise UserError(f"{path}: when: {other} is never {value!r}")
+    return condition
 
 
 def _distribution(path: str, value: dict[str, Any]) -> BaseDistribution:
@@ -182,25 +218,16 @@ def _named(value: Any, section: str) -> dict[str, Any]:
     return tree
 
 
-def _budget(tree: Any) -> int:
-    trials = tree.get("trials", 20) if isinstance(tree, dict) else None
-    if not isinstance(tree, dict) or set(tree) - {"trials"}:
-        raise UserError("budget: expected `trials: N`")
-    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
-        raise UserError(f"budget: trials: expected a whole number above 0, got {trials!r}")
-    return trials
-
-
 def default_point(space: SearchSpace, base: Config) -> dict[str, Any]:
     """The base config's own values of what varies; UserError if the space leaves one out."""
     values = flatten(base.model_dump())
     for path, distribution in space.parameters.items():
-        if not _contains(distribution, values[path]):
+        if space.active(path, values) and not _contains(distribution, values[path]):
             raise UserError(
                 f"{space.file}: {path}: the default, {values[path]}, is outside of its range; "
                 "the first trial is the default config, so widen it"
             )
-    return {path: values[path] for path in space.parameters}
+    return {path: values[path] for path in space.parameters if space.active(path, values)}
 
 
 def candidates(space: SearchSpace, base: Config) -> Iterator[Config]:
@@ -216,7 +243,8 @@ def suggest(trial: optuna.Trial, space: SearchSpace, base: Config) -> Config:
     """The base config with this trial's suggestions in it."""
     flat = flatten(base.model_dump())
     for path, distribution in space.parameters.items():
-        flat[path] = _suggest(trial, path, distribution)
+        if space.active(path, flat):
+            flat[path] = _suggest(trial, path, distribution)
     return resolve(flat)
 
 

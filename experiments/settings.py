@@ -25,6 +25,11 @@ class Settings(BaseModel):
     registered_model: Name = "centernet-{data}"
     alias: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")] = "champion"
     system_metrics_seconds: Annotated[float, Field(gt=0)] = 10.0
+    keep_best: Annotated[int, Field(ge=1)] = 5
+    keep_gb: Annotated[float, Field(gt=0)] = 20.0
+    retries: Annotated[int, Field(ge=0)] = 3
+    stall_minutes: Annotated[float, Field(gt=0)] = 60.0
+    outage_minutes: Annotated[float, Field(ge=0)] = 10.0
     ui_port: Annotated[int, Field(ge=1, le=65535)] = 5000
 
     @field_validator("alias")

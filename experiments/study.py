@@ -1,63 +1,79 @@
-"""Create or resume an Optuna study: storage, identity, sampler, pruner, budget."""
+"""Create or resume an Optuna study: storage, identity, the next trial, what became of them."""
 
-import inspect
 import sqlite3
-import warnings
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import event
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from centernet.errors import UserError, did_you_mean
-from centernet.seed import cores, key
+from centernet.seed import cores
 from experiments.lock import exclusive
+from experiments.methods import make_pruner, make_sampler
+from experiments.patience import patient
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings, sqlite_file
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-Built = TypeVar("Built")
-SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
-    "tpe": optuna.samplers.TPESampler,
-    "random": optuna.samplers.RandomSampler,
-    "qmc": optuna.samplers.QMCSampler,
-    "gp": optuna.samplers.GPSampler,
-}
-PRUNERS: dict[str, Callable[..., optuna.pruners.BasePruner]] = {
-    "none": optuna.pruners.NopPruner,
-    "median": optuna.pruners.MedianPruner,
-    "percentile": optuna.pruners.PercentilePruner,
-    "halving": optuna.pruners.SuccessiveHalvingPruner,
-    "hyperband": optuna.pruners.HyperbandPruner,
-}
 IDENTITY = "identity"  # user attributes of a study: what it asked
 ID = "id"  # tells it from others of its name
 THREADS = "threads"  # of a CPU operator; results depend on it, so it stays as it was
 SEARCHED = "searched"  # when, last
 RUN = "run_id"  # user attributes of a trial
 REASON = "reason"
-ATTEMPTS = "attempts"  # that ended in an unexpected error
+EPOCHS = "epochs"  # that it may use
+ATTEMPTS = "attempts"  # that ended before the trial did: [at which epoch, how often there, in all]
+ACCUMULATE = "accumulate"  # parts of a batch, after it ran out of memory
+KEPT = "kept"  # bytes of its weights in MLflow
+FORGOTTEN = "forgotten"  # user attribute of a study: trials whose weights were deleted since
+SECONDS = "seconds"  # user attribute of a study: of searching so far
 VALUE = "AP"  # the objective: COCO AP of the EMA weights on val
 
 
 def open_storage(settings: Settings) -> optuna.storages.RDBStorage:
     """The studies' database; its schema is created by one process while the others wait."""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = {"pool_pre_ping": True}
     file = sqlite_file(settings.studies)
     try:
         with exclusive(settings.runs / ".setup.lock"):
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_ahead(str(file))
-                arguments = {"connect_args": {"timeout": 60}}  # seconds to wait for a writer
-            return optuna.storages.RDBStorage(settings.studies, engine_kwargs=arguments)
+                arguments["connect_args"] = {"timeout": 60}  # seconds to wait for a writer
+            storage = optuna.storages.RDBStorage(settings.studies, engine_kwargs=arguments)
+            if file is not None:
+                event.listen(storage.engine, "connect", trust_the_system)
+                storage.engine.dispose()  # connections from before
+            return wait_for(storage, settings.outage_minutes * 60)
     except (SQLAlchemyError, sqlite3.Error, ImportError, optuna.exceptions.OptunaError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the studies at {settings.studies}: {reason}") from None
+
+
+def trust_the_system(connection: Any, _: Any) -> None:
+    """A commit survives the death of every process; only a power cut may take back the last."""
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def wait_for(storage: optuna.storages.RDBStorage, seconds: float) -> optuna.storages.RDBStorage:
+    """The storage, each of whose calls waits while its database is away."""
+    for name in dir(optuna.storages.BaseStorage):
+        call = getattr(storage, name)
+        if not name.startswith("_") and callable(call):
+            setattr(storage, name, patient(call, transient=away, seconds=seconds))
+    return storage
+
+
+def away(error: Exception) -> bool:
+    """Whether this says that the database did not answer, or was busy."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    return isinstance(cause, OperationalError | InterfaceError | sqlite3.OperationalError)
 
 
 def write_ahead(file: str) -> None:
@@ -138,9 +154,9 @@ def find_trial(study: optuna.Study, number: int) -> FrozenTrial:
 def put_back(study: optuna.Study) -> None:
     """Queue trials whose process died or was interrupted: they keep number and values.
 
-    To be called by the holder of the study's lock: nobody else is running one then.
+    To be called by the holder of the study's lock, when nobody is running one.
     """
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in running(study):
         study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
@@ -153,9 +169,73 @@ def ask(study: optuna.Study, space: SearchSpace, *, seed: int) -> optuna.Trial:
     return study.ask()
 
 
+def resume(study: optuna.Study, number: int) -> optuna.Trial:
+    """A trial that `ask` gave out, in whatever process; all its values were suggested there."""
+    study.sampler = optuna.samplers.RandomSampler()
+    return optuna.Trial(study, find_trial(study, number)._trial_id)
+
+
+def count_attempt(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Note an attempt that ended before the trial did: how many ended at this epoch."""
+    epoch = trial.last_step or 0
+    at, here, total = trial.user_attrs.get(ATTEMPTS, (epoch, 0, 0))
+    here = here + 1 if at == epoch else 1
+    study._storage.set_trial_user_attr(trial._trial_id, ATTEMPTS, (epoch, here, total + 1))
+    return int(here)
+
+
+def settle(study: optuna.Study, trial: FrozenTrial, state: str, reason: str) -> None:
+    """End a trial, or queue it to be continued; does nothing to one that has ended."""
+    if find_trial(study, trial.number).state.is_finished():
+        return
+    study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState[state])
+
+
+def kept(study: optuna.Study) -> list[FrozenTrial]:
+    """Finished trials whose runs keep weights."""
+    gone = set(study.user_attrs.get(FORGOTTEN, ()))
+    return [t for t in finished(study) if t.user_attrs.get(KEPT) and t.number not in gone]
+
+
+def note_forgotten(study: optuna.Study, number: int) -> None:
+    """The run of this trial keeps no weights any more."""
+    gone = {*study.user_attrs.get(FORGOTTEN, ()), number}
+    study.set_user_attr(FORGOTTEN, sorted(gone))
+
+
+def distributions(study: optuna.Study) -> dict[str, Any]:
+    """What the study varies, in the order of its first trials."""
+    found: dict[str, Any] = {}
+    for trial in study.get_trials(deepcopy=False):
+        found |= {path: one for path, one in trial.distributions.items() if path not in found}
+    return found
+
+
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that used up budget: complete, pruned and failed."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+
+def running(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that some process runs, or was running when it died."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A trial as the budget sees it."""
+
+    finished: bool
+    epochs: int
+    value: float | None
+
+
+def spent(study: optuna.Study) -> list[Spent]:
+    """All trials that have begun and are not waiting: a running one may use all its epochs."""
+    return [Spent(True, trial.last_step or 0, score(trial)) for trial in finished(study)] + [
+        Spent(False, trial.user_attrs.get(EPOCHS, 0), None) for trial in running(study)
+    ]
 
 
 def states(study: optuna.Study) -> dict[int, str]:
@@ -163,47 +243,12 @@ def states(study: optuna.Study) -> dict[int, str]:
     return {trial.number: trial.state.name for trial in study.get_trials(deepcopy=False)}
 
 
+def score(trial: FrozenTrial) -> float | None:
+    """AP of a complete trial; Optuna gives a pruned one the value that it reported last."""
+    return trial.value if trial.state == TrialState.COMPLETE else None
+
+
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial of the highest AP; the earlier of equals."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
-
-
-def make_sampler(space: SearchSpace, *, number: int, seed: int) -> optuna.samplers.BaseSampler:
-    """The space's sampler for a trial; UserError for an unknown name or option.
-
-    Seeded by the trial's number, so that a restarted study does not repeat earlier draws; a
-    quasi-random sequence keeps one seed, and its place in the study.
-    """
-    own = space.sampler.get("seed", seed)
-    if space.sampler["name"] != "qmc":
-        own = key(str(own), "sampler", number)
-    return _build(SAMPLERS, space.sampler | {"seed": own}, "sampler")
-
-
-def make_pruner(space: SearchSpace) -> optuna.pruners.BasePruner:
-    """The space's pruner; UserError for an unknown name or option."""
-    return _build(PRUNERS, space.pruner, "pruner")
-
-
-def _build(table: dict[str, Callable[..., Built]], named: dict[str, Any], section: str) -> Built:
-    """Call the entry that `named` names with its options."""
-    options = {option: value for option, value in named.items() if option != "name"}
-    name = named["name"]
-    if name not in table:
-        known = did_you_mean(name, table) or f" (one of {', '.join(table)})"
-        raise UserError(f"{section}: no {section} is named {name}{known}")
-    allowed = inspect.signature(table[name]).parameters
-    for option in options:
-        if option not in allowed:
-            hint = did_you_mean(str(option), allowed)
-            raise UserError(f"{section}: {name} has no {option}{hint}")
-        default = allowed[option].default
-        if isinstance(default, int | float) and not isinstance(options[option], int | float):
-            raise UserError(f"{section}: {option}: a number is needed, got {options[option]!r}")
-    try:
-        with warnings.catch_warnings():  # half of Optuna is marked experimental
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return table[name](**options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{section}: {name}: {error}") from None

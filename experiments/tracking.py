@@ -1,41 +1,30 @@
 """Runs in MLflow: one for a study, one below it for each trial. No policy here, only verbs."""
 
 import getpass
-import json
 import logging
-import os
-import re
 import sqlite3
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["DO_NOT_TRACK"] = "true"
-os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it may hold a password
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
-import yaml
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, ViewType
+import requests
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
-from centernet.checkpoint import write_bytes
-from centernet.config import Config, flatten
+from centernet.config import Config
 from centernet.dataset.split import Split
-from centernet.errors import UserError, one_line
-from centernet.logs import numbers, to_lines
-from centernet.seed import key
-from centernet.structures import Epoch
+from centernet.errors import UserError, one_line, without_passwords
 from experiments import provenance
 from experiments.lock import exclusive
+from experiments.patience import Patient, patient
+from experiments.run import ERROR, PICTURE, REASON, STATUS, WEIGHTS, Run, set_state
 from experiments.settings import Settings, sqlite_file
 from experiments.study import write_ahead
 
@@ -43,61 +32,7 @@ for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="mlflow")
 
-STUDY, STUDY_ID, TRIAL, STATE, REASON = "study", "study_id", "trial", "state", "reason"  # tags
-# Optuna's state of a trial -> MLflow's status of its run
-STATUS = {
-    "RUNNING": "RUNNING",
-    "WAITING": "SCHEDULED",
-    "COMPLETE": "FINISHED",
-    "PRUNED": "KILLED",
-    "FAIL": "FAILED",
-}
-LONGEST = 100  # characters of a class in a metric's name
-CONFIG, EPOCHS, IDENTITY, WEIGHTS = "config.yaml", "epochs.jsonl", "environment.json", "checkpoint"
-PICTURE = "pictures/detections.png"
-
-
-class Run:
-    """The MLflow run of one trial."""
-
-    def __init__(self, client: MlflowClient, run: MlflowRun) -> None:
-        """Wrap a run; metrics that it already has are not logged again."""
-        self.client, self.id = client, run.info.run_id
-        history = client.get_metric_history(self.id, "loss/total")
-        self.logged = {metric.step for metric in history}
-        self.epochs: list[Epoch] = []
-
-    def log(self, epoch: Epoch) -> None:
-        """Log one epoch's numbers, each (metric, step) once however often it is called."""
-        self.epochs.append(epoch)
-        if epoch.number in self.logged:
-            return
-        self.client.log_text(self.id, to_lines(self.epochs), EPOCHS)
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(metric_name(name), value, now, epoch.number)
-            for name, value in numbers(epoch).items()
-        ]
-        self.client.log_batch(self.id, metrics=metrics)
-        self.logged.add(epoch.number)
-
-    def finish(self, state: str, *, reason: str = "", value: float | None = None) -> None:
-        """Set the run's status from Optuna's state of its trial."""
-        if reason:
-            self.client.set_tag(self.id, REASON, one_line(reason))
-        if value is not None and "best/AP" not in self.client.get_run(self.id).data.metrics:
-            self.client.log_metric(self.id, "best/AP", value, step=0)
-        set_state(self.client, self.id, state)
-
-    def file(self, local: Path, folder: str) -> None:
-        """Keep a copy of a file with the run."""
-        self.client.log_artifact(self.id, str(local), folder)
-
-    def picture(self, content: bytes, scratch: Path) -> None:
-        """Keep the sheet of detections with the run."""
-        file = scratch / Path(PICTURE).name
-        write_bytes(file, content)
-        self.client.log_artifact(self.id, str(file), str(Path(PICTURE).parent))
+STUDY, STUDY_ID, TRIAL = "study", "study_id", "trial"  # tags
 
 
 class Tracker:
@@ -128,7 +63,7 @@ class Tracker:
     def open(self, *, tags: dict[str, str], texts: dict[str, str]) -> Iterator[str]:
         """The study's own run, RUNNING inside the block; the trials' runs are its children."""
         runs = self._search("tags.role = 'study'")
-        run = runs[0] if runs else self._create("study", f"study {self.study}", tags)
+        run = runs[0] if runs else self._create("study", f"study {self.study}", tags, find=no_run)
         status = "FINISHED"
         try:
             self.client.update_run(run.info.run_id, "RUNNING")
@@ -150,57 +85,77 @@ class Tracker:
         The block sets its end by `finish`; whatever interrupts it leaves the run SCHEDULED, to
         be continued.
         """
-        found = self.find(number)
+        known = self.find(number)
         tags = {TRIAL: str(number), "mlflow.parentRunId": parent}
-        run = Run(self.client, found or self._create("trial", f"trial {number}", tags))
+        found = known or self._create(
+            "trial", f"trial {number}", tags, find=lambda: self.find(number)
+        )
+        run = Run(self.client, found)
         monitor = SystemMetricsMonitor(
             run.id,
             sampling_interval=self.settings.system_metrics_seconds,
-            resume_logging=found is not None,
+            resume_logging=known is not None,
             tracking_uri=self.settings.tracking_uri,
         )
         try:
             set_state(self.client, run.id, "RUNNING")
-            self._describe(run.id, config, data, splits)
+            run.describe(config, data, splits)
             monitor.start()
             yield run
         except BaseException:
+            run.outbox.stop()
             set_state(self.client, run.id, "WAITING")
             raise
         finally:
             monitor.finish()
 
+    def settle(self, number: int, state: str, *, reason: str, details: str = "") -> None:
+        """Give the run of a trial, if it has one, the state after an attempt that failed."""
+        run = self.find(number)
+        if run is None:
+            return
+        self.client.set_tag(run.info.run_id, REASON, one_line(reason))
+        if details:
+            self.client.log_text(run.info.run_id, details, ERROR)
+        set_state(self.client, run.info.run_id, state)
+
     def reconcile(self, states: dict[int, str]) -> None:
         """Give every trial's run the status that belongs to its state, after a crash."""
-        for run in self._search("tags.role = 'trial'", limit=50_000):
-            state = states.get(int(run.data.tags[TRIAL]), "FAIL")
+        for run in self.trials():
+            state = states.get(self.number(run), "FAIL")
             if run.info.status != STATUS[state]:
                 set_state(self.client, run.info.run_id, state)
 
-    def _create(self, role: str, name: str, tags: dict[str, str]) -> MlflowRun:
+    def _create(
+        self,
+        role: str,
+        name: str,
+        tags: dict[str, str],
+        *,
+        find: Callable[[], MlflowRun | None],
+    ) -> MlflowRun:
+        """A new run; where the answer to its creation was lost, the one that was made."""
         own = {"role": role, STUDY: self.study, STUDY_ID: self.study_id}
-        return self.client.create_run(
-            self.experiment, tags=tags | own | source_tags(), run_name=name
-        )
+        every = tags | own | source_tags()
+        plain = MlflowClient(self.settings.tracking_uri, self.settings.tracking_uri)
 
-    def _describe(
-        self, run_id: str, config: Config, data: str, splits: tuple[Split, Split]
-    ) -> None:
-        """Parameters, config, environment and data of a run."""
-        run = self.client.get_run(run_id)
-        if run.inputs.dataset_inputs:
-            return  # the last of these steps was done before an interruption
-        flat = flatten(config.model_dump())
-        params = [Param(p, str(v)) for p, v in flat.items() if p not in run.data.params]
-        self.client.log_batch(run_id, params=params)
-        self.client.log_text(run_id, yaml.safe_dump(config.model_dump(), sort_keys=False), CONFIG)
-        found = provenance.identity(threads=config.train.threads)
-        found["data"] = {split.name: split.fingerprint for split in splits}
-        self.client.log_text(run_id, json.dumps(found, indent=2), IDENTITY)
-        if patch := provenance.diff():
-            self.client.log_text(run_id, patch, "code.diff")
-        inputs = [data_input(split, data, str(config.data.folder)) for split in splits]
-        self.client.log_inputs(run_id, inputs)
+        def create() -> MlflowRun:
+            return find() or plain.create_run(self.experiment, tags=every, run_name=name)
+
+        return patient(create, transient=away, seconds=self.settings.outage_minutes * 60)()
+
+    def trials(self) -> list[MlflowRun]:
+        """The runs of all trials."""
+        return self._search("tags.role = 'trial'", limit=50_000)
+
+    def number(self, run: MlflowRun) -> int:
+        """Which trial a run is of."""
+        return int(run.data.tags[TRIAL])
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Every (step, value) of a metric, in the order of the steps."""
+        found = self.client.get_metric_history(run_id, metric)
+        return sorted((one.step, one.value) for one in found)
 
     def find(self, number: int) -> MlflowRun | None:
         """The run of a trial, if there is one."""
@@ -226,12 +181,39 @@ class Tracker:
         except (MlflowException, OSError):
             raise UserError(f"run {run_id} has no {file}: nothing was trained in it") from None
 
+    def picture(self, run_id: str) -> bytes | None:
+        """The sheet of detections that a run keeps, if it has one."""
+        try:
+            return Path(self.client.download_artifacts(run_id, PICTURE)).read_bytes()
+        except (MlflowException, OSError):
+            return None
+
+    def keep_report(self, folder: Path) -> None:
+        """Keep the study's report with its own run."""
+        for run in self._search("tags.role = 'study'"):
+            self.client.log_artifacts(run.info.run_id, str(folder), "report")
+
+    def link(self, run_id: str) -> str:
+        """Where the UI shows a run."""
+        uri = self.settings.tracking_uri
+        local = f"http://127.0.0.1:{self.settings.ui_port}"
+        home = without_passwords(uri) if uri.startswith("http") else local
+        return f"{home}/#/experiments/{self.experiment}/runs/{run_id}"
+
+    def forget(self, run_id: str) -> None:
+        """Delete the weights that a run keeps."""
+        uri = self.client.get_run(run_id).info.artifact_uri
+        get_artifact_repository(uri).delete_artifacts(WEIGHTS)
+
     def weights(self, run_id: str) -> Path:
         """A run's best weights; UserError if it has none."""
         try:
             return Path(self.client.download_artifacts(run_id, f"{WEIGHTS}/best.safetensors"))
         except (MlflowException, OSError):
-            raise UserError(f"run {run_id} has no weights") from None
+            raise UserError(
+                f"run {run_id} keeps no weights: only complete trials do, the best "
+                f"{self.settings.keep_best} of a study (keep_best in mlflow.yaml)"
+            ) from None
 
 
 def connect(settings: Settings) -> MlflowClient:
@@ -243,44 +225,27 @@ def connect(settings: Settings) -> MlflowClient:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_ahead(str(file))
             client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
-        client.search_experiments(max_results=1)
+        client.search_experiments(max_results=1)  # at once: nobody waits for a wrong address
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
         raise UserError(
             f"MLflow at {settings.tracking_uri}: {str(error).splitlines()[0]}"
         ) from None
-    return client
+    waiting: Any = Patient(client, transient=away, seconds=settings.outage_minutes * 60)
+    return cast(MlflowClient, waiting)
 
 
-def set_state(client: MlflowClient, run_id: str, state: str) -> None:
-    """Tag a run with Optuna's state of its trial, and set its status accordingly."""
-    client.set_tag(run_id, STATE, state)
-    if STATUS[state] in ("RUNNING", "SCHEDULED"):
-        client.update_run(run_id, STATUS[state])
-    else:
-        client.set_terminated(run_id, STATUS[state])
+def away(error: Exception) -> bool:
+    """Whether this says that the store did not answer, was busy, or wrote the same row just now."""
+    passing = (OperationalError, IntegrityError, requests.RequestException)
+    if isinstance(error, MlflowException):
+        causes = (error.__cause__, error.__context__)
+        unavailable = error.error_code == "TEMPORARILY_UNAVAILABLE"
+        return unavailable or any(isinstance(cause, passing) for cause in causes)
+    return isinstance(error, passing)
 
 
-def metric_name(name: str) -> str:
-    """`val/AP/<class>` as MLflow takes it: a class may be called anything, and anything long."""
-    *place, last = name.split("/", 2)
-    safe = re.sub(r"[^\w -]", "_", last)
-    if safe != last or len(safe) > LONGEST:  # two classes must not share a name
-        safe = f"{safe[:LONGEST]}_{key(last):08x}"
-    return "/".join([*place, safe])
-
-
-def data_input(split: Split, name: str, folder: str) -> DatasetInput:
-    """A split as MLflow's UI shows it: digest, classes, counts."""
-    counts = dict(zip(split.classes, split.frequencies().tolist(), strict=True))
-    data = Dataset(
-        name=f"{name}/{split.name}",
-        digest=split.fingerprint,
-        source_type="local",
-        source=json.dumps({"uri": folder}),
-        profile=json.dumps({"images": len(split), "boxes": counts}),
-    )
-    context = {"train": "training", "val": "validation"}[split.name]
-    return DatasetInput(data, [InputTag("mlflow.data.context", context)])
+def no_run() -> None:
+    """There is none."""
 
 
 def source_tags() -> dict[str, str]:

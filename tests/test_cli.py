@@ -13,7 +13,7 @@ from experiments import cli as experiments_cli
 
 COMMANDS = {
     "centernet": ("train", "evaluate", "predict", "export", "check-data"),
-    "experiments": ("search", "status", "register", "reproduce", "ui"),
+    "experiments": ("search", "lint", "status", "register", "reproduce", "report", "gc", "ui"),
 }
 
 

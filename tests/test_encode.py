@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,11 +59,57 @@ def test_encode_equals_a_slow_reference(seed: int, count: int, divisor: float) -
     np.testing.assert_allclose(ours, regression, atol=1e-4)
 
 
-def test_a_batch_is_encoded_as_one_by_one_and_may_hold_empty_images() -> None:
+def slow_shares(boxes: np.ndarray, divisor: float) -> dict[tuple[int, int], tuple[int, float]]:
+    """For each cell (x, y) under a Gaussian: the object it serves, and its share of it."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    area = sides.prod(1)
+    heights: dict[tuple[int, int], tuple[float, float, int]] = {}
+    for n, (x1, y1, x2, y2) in enumerate(boxes):
+        i, j = math.floor((x1 + x2) / 2), math.floor((y1 + y2) / 2)
+        sigma = math.sqrt(area[n]) / divisor
+        reach = math.floor(3 * sigma + 1e-4)
+        for x in range(max(i - reach, 0), min(i + reach, W // 4 - 1) + 1):
+            for y in range(max(j - reach, 0), min(j + reach, H // 4 - 1) + 1):
+                value = math.exp(-((x - i) ** 2 + (y - j) ** 2) / (2 * sigma**2))
+                here = (value, -area[n], n)
+                heights[x, y] = max(heights.get((x, y), here), here)
+    total = np.zeros(len(boxes))
+    for value, _, n in heights.values():
+        total[n] += value
+    return {cell: (n, value / total[n]) for cell, (value, _, n) in heights.items()}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 12), st.sampled_from([4.0, 6.0, 11.0]))
+def test_gaussian_regression_equals_a_slow_reference_and_each_cell_knows_its_box(
+    seed: int, count: int, divisor: float
+) -> None:
+    instances = random_instances(seed, count)
+    maps = encode(
+        [instances], classes=3, height=H, width=W, sigma_divisor=divisor, regression="gaussian"
+    )
+    boxes = instances.boxes.double().numpy() / 4
+    expected = slow_shares(boxes, divisor)
+    assert maps.mask is not None
+    shares = maps.mask[0, 0]
+    cells = {(x, y) for y, x in shares.nonzero().tolist()}
+    assert cells <= set(expected)
+    assert all(expected[cell][1] < 1e-6 for cell in set(expected) - cells)
+    for (x, y), (n, share) in expected.items():
+        assert abs(shares[y, x] - share) < 1e-4
+        if share > 1e-6:
+            size, centre = maps.size[0, :, y, x], maps.offset[0, :, y, x] + torch.tensor([x, y])
+            box = torch.cat([centre - size / 2, centre + size / 2])
+            np.testing.assert_allclose(box, boxes[n], atol=1e-4)
+    assert abs(shares.sum() - len({n for n, _ in expected.values()})) < 1e-3
+
+
+@pytest.mark.parametrize("regression", ["centre", "gaussian"])
+def test_a_batch_is_encoded_as_one_by_one_and_may_hold_empty_images(regression: str) -> None:
     images = [random_instances(seed, count) for seed, count in enumerate([5, 0, 300, 1])]
-    batch = encode(images, classes=3, height=H, width=W)
+    batch = encode(images, classes=3, height=H, width=W, regression=regression)
     for index, image in enumerate(images):
-        alone = encode([image], classes=3, height=H, width=W)
+        alone = encode([image], classes=3, height=H, width=W, regression=regression)
         for ours, theirs in zip(astuple(batch), astuple(alone), strict=True):
             assert torch.equal(ours[index], theirs[0])
 

@@ -17,8 +17,9 @@ from mlflow.tracking import MlflowClient
 from centernet.dataset import images
 from centernet.predict import Detector
 from experiments import study
+from experiments.run import STATUS
 from experiments.settings import Settings
-from experiments.tracking import STATUS, connect
+from experiments.tracking import connect
 
 
 def trials(own: Settings) -> list[optuna.trial.FrozenTrial]:

@@ -1,15 +1,19 @@
 """What goes wrong around a search: names, locks, stores, servers, errors, Ctrl-C."""
 
+import errno
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from journey import SPACE, command, run, tracker_of
 
+from centernet.config import Config
 from centernet.errors import UserError
-from experiments import commands, study
+from centernet.structures import Epoch
+from experiments import search, study
 from experiments.lock import exclusive
 from experiments.settings import Settings
 from experiments.tracking import connect
@@ -19,7 +23,7 @@ from experiments.tracking import connect
 def test_a_study_cannot_be_named_like_a_path(place: Path, name: str) -> None:
     before = sorted((place / "runs").iterdir())
     with pytest.raises(UserError, match="letters, digits"):
-        commands.study_name(name)
+        search.study_name(name)
     assert sorted((place / "runs").iterdir()) == before
 
 
@@ -51,23 +55,69 @@ def test_an_unreachable_server_is_one_line_and_leaves_no_study(
     assert not (home / "runs" / "studies.db").exists()
 
 
-def test_an_unexpected_error_leaves_the_trial_to_be_continued_and_the_third_fails_it(
+def test_an_unexpected_error_is_retried_then_fails_the_trial_and_the_third_such_stops_the_study(
     place: Path, own: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attempts = []
+
     def broken(*_: object) -> None:
+        attempts.append(1)
         raise RuntimeError("a cosmic ray")
 
     monkeypatch.setattr("experiments.objective.train", broken)
-    words = ("search", "--space", "space.yaml", "--study", "rays", "--trials", "1")
-    expected = [("WAITING", "SCHEDULED"), ("WAITING", "SCHEDULED"), ("FAIL", "FAILED")]
-    for state, status in expected:
-        with pytest.raises(RuntimeError, match="cosmic"):
-            run(place, *words)
-        trial = study.load_study(own, "rays").get_trials()[0]
-        found = tracker_of(own, "rays").find(0)
-        assert found is not None
-        assert (trial.state.name, found.info.status) == (state, status)
-    assert "cosmic" in trial.user_attrs["reason"]
+    words = ("search", "--space", "space.yaml", "--study", "rays", "--trials", "9")
+    out = run(place, *words, status=2)
+    assert "the study stops: 3 trials failed and none was completed" in out and "cosmic" in out
+    assert len(attempts) == 3 * (own.retries + 1)
+    trials = study.load_study(own, "rays").get_trials()
+    assert [trial.state.name for trial in trials[:3]] == ["FAIL"] * 3
+    assert all(
+        trial.value is None and "cosmic" in trial.user_attrs["reason"] for trial in trials[:3]
+    )
+    tracker = tracker_of(own, "rays")
+    for number in range(3):
+        found = tracker.find(number)
+        assert found is not None and found.info.status == "FAILED"
+        assert "in broken" in tracker.text(found.info.run_id, "error.txt")
+
+
+def test_a_trial_out_of_memory_is_run_once_more_in_halves_and_then_fails(
+    place: Path, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    parts = []
+
+    def full(config: Config, _: Path) -> Iterator[Epoch]:
+        parts.append(config.optim.accumulate)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+        yield
+
+    monkeypatch.setattr("experiments.objective.train", full)
+    run(place, "search", "--space", "space.yaml", "--study", "large", "--trials", "1")
+    assert parts == [1, 2]
+    trial = study.load_study(own, "large").get_trials()[0]
+    assert trial.state.name == "FAIL" and trial.value is None
+    assert trial.user_attrs["reason"].startswith("out of memory")
+    tracker = tracker_of(own, "large")
+    found = tracker.find(0)
+    assert found is not None and found.data.tags["optim.accumulate"] == "2"
+    assert "accumulate: 2" in tracker.text(found.info.run_id, "config.yaml")
+
+
+def test_a_full_disk_stops_the_study_and_loses_nothing(
+    place: Path, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    words = ("search", "--space", "space.yaml", "--study", "disk", "--trials", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.objective.train", full)
+        out = run(place, *words, status=2)
+    assert "No space left on device; the same command continues" in out
+    assert study.load_study(own, "disk").get_trials()[0].state.name == "WAITING"
+    assert "trial 0: COMPLETE" in run(place, *words)
 
 
 def test_ctrl_c_leaves_nothing_running_and_the_study_continues(place: Path, own: Settings) -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from centernet.config import field_paths, flatten, load
 from centernet.errors import UserError
+from experiments.methods import PRUNERS, SAMPLERS, make_pruner, make_sampler
 from experiments.search_space import default_point, read, suggest
-from experiments.study import SAMPLERS, make_pruner, make_sampler
 
 SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 
@@ -49,6 +49,8 @@ BAD = {
     "paramters is not a section; did you mean parameters?": "paramters: {}",
     "enqueue: loss.size_weight is not varied": f"parameters: {{{GOOD}}}\nenqueue: [{{loss.size_weight: 1.0}}]",
     "enqueue: optim.lr: 5.0 is outside": f"parameters: {{{GOOD}}}\nenqueue: [{{optim.lr: 5.0}}]",
+    "budget: trails is not a limit; did you mean trials?": f"parameters: {{{GOOD}}}\nbudget: {{trails: 3}}",
+    "budget: hours: expected a number above 0": f"parameters: {{{GOOD}}}\nbudget: {{hours: -1}}",
     "trials: expected a whole number above 0, got 0": f"parameters: {{{GOOD}}}\nbudget: {{trials: 0}}",
     "not YAML": "parameters: {",
     "model.channels: Input should be a multiple of 8": "parameters: {model.channels: {type: int, low: 32, high: 64}}",
@@ -91,14 +93,83 @@ def test_samplers_and_pruners_are_checked(section: str, message: str, tmp_path: 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_draws_by_its_seed(name: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
-    file.write_text(f"parameters: {{{GOOD}}}\nsampler: {name}")
+    stepped = "optim.warmup_steps: {type: int, low: 0, high: 1000, step: 10}"
+    vary = stepped if name == "grid" else f"{GOOD}, {stepped}"
+    file.write_text(f"parameters: {{{vary}}}\nsampler: {name}")
     space = read(file)
 
-    def draw(seed: int) -> object:
-        study = optuna.create_study(sampler=make_sampler(space, number=0, seed=seed))
-        return suggest(study.ask(), space, load()).optim.lr
+    def draw(seed: int) -> list[tuple[object, ...]]:
+        study, drawn = optuna.create_study(), []
+        for number in range(12):
+            study.sampler = make_sampler(space, number=number, seed=seed)
+            trial = study.ask()
+            suggest(trial, space, load())
+            drawn.append(tuple(trial.params.values()))
+            study.tell(trial, trial.params["optim.warmup_steps"])
+        return drawn
 
     assert draw(1) == draw(1)
+    assert len(set(draw(1))) == 12
+
+
+def test_a_grid_needs_steps(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(f"parameters: {{{GOOD}}}\nsampler: grid")
+    with pytest.raises(UserError, match="the grid sampler needs a `step`"):
+        make_sampler(read(file), number=0, seed=0)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_pruner_can_be_named(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    options = ", wrapped: {name: median, n_startup_trials: 2}" if name == "patient" else ""
+    file.write_text(f"parameters: {{{GOOD}}}\npruner: {{name: {name}{options}}}")
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(read(file)))
+    for _ in range(4):
+        trial = study.ask()
+        for epoch in (1, 2, 3):
+            trial.report(0.5, epoch)
+            trial.should_prune()
+        study.tell(trial, 0.5)
+
+
+CONDITIONAL = """
+parameters:
+  targets.sigma_rule: {type: categorical, choices: [area, overlap]}
+  targets.sigma_divisor: {type: float, low: 4, high: 40, when: {targets.sigma_rule: area}}
+  targets.min_overlap: {type: float, low: 0.3, high: 0.9, when: {targets.sigma_rule: [overlap]}}
+"""
+
+
+def test_a_field_is_varied_only_when_its_condition_holds(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(CONDITIONAL + "sampler: random")
+    space = read(file)
+    assert set(default_point(space, load())) == {"targets.sigma_rule", "targets.sigma_divisor"}
+    seen = set()
+    for number in range(12):
+        study = optuna.create_study(sampler=make_sampler(space, number=number, seed=0))
+        trial = study.ask()
+        config = suggest(trial, space, load())
+        seen.add(config.targets.sigma_rule)
+        other = "sigma_divisor" if config.targets.sigma_rule == "area" else "min_overlap"
+        assert set(trial.params) == {"targets.sigma_rule", f"targets.{other}"}
+    assert seen == {"area", "overlap"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("{optim.lr: 1.0}", "has to be a categorical field above it"),
+        ("{targets.sigma_rule: squared}", "targets.sigma_rule is never 'squared'"),
+        ("area", "expected `field: value`"),
+    ],
+)
+def test_a_condition_is_checked(condition: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(CONDITIONAL.replace("{targets.sigma_rule: area}", condition))
+    with pytest.raises(UserError, match=message):
+        read(file)
 
 
 def test_the_draws_of_a_study_differ_even_with_a_seed_of_its_own(tmp_path: Path) -> None:

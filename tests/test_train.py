@@ -15,9 +15,20 @@ import yaml
 from centernet import checkpoint
 from centernet import train as module
 from centernet.config import Config, flatten, resolve
+from centernet.dataset.coco import read_training
+from centernet.dataset.loader import Batch
 from centernet.errors import UserError
+from centernet.state import make_state
 from centernet.structures import Epoch
-from centernet.train import BEST, LAST, NonFiniteLoss, learning_rate, train
+from centernet.train import (
+    BEST,
+    LAST,
+    NonFiniteLoss,
+    learning_rate,
+    make_loader,
+    train,
+    train_step,
+)
 
 
 def changed(config: Config, **values: object) -> Config:
@@ -50,6 +61,29 @@ def test_another_seed_gives_other_bits(
 ) -> None:
     other = next(train(changed(tiny, train__seed=1), tmp_path))
     assert other.digest != reference[0].digest
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole_where_norms_are_frozen(
+    tiny: Config,
+) -> None:
+    splits = read_training(Path(str(tiny.data.folder)))
+    loader, order = make_loader(tiny, splits[0], torch.device("cpu"))
+    order.epoch = 1
+    batch = next(iter(loader))
+    parts = batch.split(3)
+    assert [len(part.counts) for part in parts] == [3, 3, 2]
+    assert torch.equal(torch.cat([part.boxes for part in parts]), batch.boxes)
+    norms = []
+    for count in (1, 2):
+        state = make_state(tiny, 3, torch.device("cpu"))
+        state.model.backbone.eval().requires_grad_(False)
+        one = torch.cat([batch.images[:4]] * 2)  # both halves alike: equal counts of objects
+        counts = batch.counts[:4]
+        boxes, labels = (torch.cat([t[: sum(counts)]] * 2) for t in (batch.boxes, batch.labels))
+        twice = Batch(one, boxes, labels, counts * 2, batch.placements[:4] * 2)
+        config = changed(tiny, optim__accumulate=count, optim__clip_norm=1e9)
+        norms.append(train_step(state, twice, config, 0.0)["gradient"].item())
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("stop", [1, 2])

@@ -38,6 +38,17 @@ class Batch:
         boxes, labels = torch.split(self.boxes, self.counts), torch.split(self.labels, self.counts)
         return [Instances(b, n) for b, n in zip(boxes, labels, strict=True)]
 
+    def split(self, parts: int) -> "list[Batch]":
+        """The batch in at most so many parts of nearly equal size, in order."""
+        size = -(-len(self.counts) // parts)
+        split = []
+        for start in range(0, len(self.counts), size):
+            one = slice(start, start + size)
+            objects = slice(sum(self.counts[:start]), sum(self.counts[: start + size]))
+            tensors = self.images[one], self.boxes[objects], self.labels[objects]
+            split.append(Batch(*tensors, self.counts[one], self.placements[one]))
+        return split
+
     def _moved(self, move: Callable[[Tensor], Tensor]) -> "Batch":
         images, boxes, labels = map(move, (self.images, self.boxes, self.labels))
         return Batch(images, boxes, labels, self.counts, self.placements)

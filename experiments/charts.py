@@ -1,0 +1,162 @@
+"""The charts of a report: numbers -> SVG text. Knows nothing of studies or stores."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+BLUE, AMBER, GREY, GREEN, RED = "#2563eb", "#d97706", "#9ca3af", "#059669", "#dc2626"
+INK, FAINT = "#1f2937", "#e5e7eb"
+STYLE: Any = {  # matplotlib types its keys one by one
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "centernet",  # the same chart is the same file
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Inter", "Segoe UI", "Helvetica", "DejaVu Sans"],
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A trial, as the charts see it."""
+
+    number: int
+    state: str
+    value: float | None  # AP, if complete
+    curve: dict[int, float]  # AP by epoch
+    params: dict[str, Any]
+
+
+def chart(draw: Callable[..., None]) -> Callable[..., tuple[str, bytes]]:
+    """A function that draws on axes, as one that returns the picture as (SVG, PNG)."""
+
+    def drawn(*arguments: Any, size: tuple[float, float] = (6.4, 3.6), **named: Any) -> Any:
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=size, layout="constrained")
+            draw(figure, *arguments, **named)
+            text, picture = io.StringIO(), io.BytesIO()
+            figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+            figure.savefig(picture, format="png", dpi=150, facecolor="white")
+        svg = text.getvalue()
+        return svg[svg.index("<svg") :], picture.getvalue()
+
+    return drawn
+
+
+@chart
+def history(figure: Figure, rows: Sequence[Row], *, noise: float, default: float | None) -> None:
+    """AP of each trial, the best so far, and the band around it that a seed alone may move."""
+    axes = figure.subplots()
+    complete = [row for row in rows if row.value is not None]
+    best, steps = 0.0, []
+    for row in complete:
+        best = max(best, row.value or 0.0)
+        steps.append((row.number, best))
+    if steps:
+        x, y = zip(*steps, strict=True)
+        axes.step(x, y, where="post", color=BLUE, label="best so far")
+        low, high = [v - noise for v in y], [v + noise for v in y]
+        axes.fill_between(x, low, high, step="post", color=BLUE, alpha=0.12, lw=0, label="noise")
+    points = [(row.number, row.value or 0.0) for row in complete]
+    axes.plot(*zip(*points, strict=True) if points else ((), ()), "o", ms=5, color=BLUE, alpha=0.6)
+    pruned = [(r.number, max(r.curve.values())) for r in rows if r.state == "PRUNED" and r.curve]
+    if pruned:
+        axes.plot(*zip(*pruned, strict=True), "x", color=AMBER, label="pruned")
+    if default is not None:
+        axes.axhline(default, color=GREY, ls=":", label="default config")
+    axes.set(xlabel="trial", ylabel="AP")
+    axes.legend(loc="lower right", fontsize=8)
+
+
+@chart
+def curves(figure: Figure, rows: Sequence[Row], *, best: int | None) -> None:
+    """AP by epoch of every trial; pruned ones end early."""
+    axes = figure.subplots()
+    for row in sorted(rows, key=lambda row: row.number == best):
+        if not row.curve:
+            continue
+        x, y = zip(*sorted(row.curve.items()), strict=True)
+        colour = BLUE if row.number == best else AMBER if row.state == "PRUNED" else GREY
+        width = 2.2 if row.number == best else 0.9
+        axes.plot(x, y, color=colour, lw=width, marker="x" if len(x) == 1 else None)
+        if row.state == "PRUNED":
+            axes.plot(x[-1], y[-1], "x", color=AMBER, ms=5)
+    for colour, label in ((BLUE, "best"), (GREY, "complete"), (AMBER, "pruned")):
+        axes.plot([], [], color=colour, label=label)
+    axes.set(xlabel="epoch", ylabel="AP")
+    axes.legend(loc="lower right", fontsize=8)
+
+
+@chart
+def importances(figure: Figure, found: dict[str, tuple[float, float, float]]) -> None:
+    """Share of the variance of AP that each field explains: (low, middle, high)."""
+    axes = figure.subplots()
+    names = sorted(found, key=lambda name: found[name][1])
+    middle = [found[name][1] for name in names]
+    low = [found[name][1] - found[name][0] for name in names]
+    high = [found[name][2] - found[name][1] for name in names]
+    axes.barh(names, middle, color=BLUE, alpha=0.75, height=0.6)
+    axes.errorbar(middle, names, xerr=[low, high], fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    axes.set(xlabel="share of the variance of AP", xlim=(0, 1))
+    axes.grid(axis="y", visible=False)
+
+
+@chart
+def slices(
+    figure: Figure, rows: Sequence[Row], paths: dict[str, bool], *, best: int | None
+) -> None:
+    """AP against each field alone; paths: whether a field's axis is logarithmic."""
+    complete = [row for row in rows if row.value is not None]
+    columns = min(len(paths), 3)
+    grid = figure.subplots(-(-len(paths) // columns), columns, sharey=True, squeeze=False)
+    for axes, (path, log) in zip(grid.flat, paths.items(), strict=False):
+        own = [row for row in complete if path in row.params]
+        axes.plot([r.params[path] for r in own], [r.value for r in own], "o", ms=4, alpha=0.6)
+        for row in own:
+            if row.number == best:
+                axes.plot(row.params[path], row.value, "o", ms=8, mfc="none", mec=RED, mew=1.6)
+        axes.set_xlabel(path.rpartition(".")[2])
+        if log:
+            axes.set_xscale("log")
+    for axes in list(grid.flat)[len(paths) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("AP")
+
+
+@chart
+def parallel(
+    figure: Figure, rows: Sequence[Row], paths: Sequence[str], place: Callable[[str, Any], float]
+) -> None:
+    """One line a trial across all fields, each from its low to its high; the colour is the AP."""
+    axes = figure.subplots()
+    complete = sorted(
+        (row for row in rows if row.value is not None), key=lambda row: row.value or 0
+    )
+    values = [row.value or 0.0 for row in complete] or [0.0]
+    scale = mpl.colors.Normalize(min(values), max(values) or 1.0)
+    map_ = mpl.colormaps["viridis"]
+    for row in complete:
+        points = [(i, place(p, row.params[p])) for i, p in enumerate(paths) if p in row.params]
+        x, y = zip(*points, strict=True) if points else ((), ())
+        axes.plot(x, y, color=map_(scale(row.value or 0.0)), lw=1.4, alpha=0.8)
+    axes.set_xticks(range(len(paths)), [path.rpartition(".")[2] for path in paths], rotation=20)
+    axes.set(yticks=[0, 1], ylim=(-0.05, 1.05))
+    axes.set_yticklabels(["low", "high"])
+    axes.grid(axis="y", visible=False)
+    figure.colorbar(mpl.cm.ScalarMappable(scale, map_), ax=axes, label="AP", pad=0.01)

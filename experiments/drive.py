@@ -1,0 +1,142 @@
+"""The loop of a search: give out trials to a crew, count what they spend, clean up behind them.
+
+One process, the holder of the study's lock, gives trials out; whoever runs one yields its
+progress. A trial whose process dies is queued again and goes on from its checkpoint.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import Protocol
+
+from centernet.errors import UserError
+from experiments import study
+from experiments.budget import Budget, spent_out
+from experiments.lock import exclusive, holder
+from experiments.objective import Progress, Search
+from experiments.registry import pinned
+from experiments.retention import forget, surplus
+from experiments.search_space import suggest
+
+HOPELESS = 3  # failed trials at the start of a search, before any has come to its end
+
+
+class Crew(Protocol):
+    """Runs trials for `drive`."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can take a trial."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has one."""
+
+    def start(self, number: int) -> None:
+        """Take a trial that was given out."""
+
+    def events(self) -> Iterator[Progress]:
+        """What happened; waits a little for something to."""
+
+    def close(self) -> None:
+        """Let go of everything, at once."""
+
+
+def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, None, None]:
+    """Give out trials to a crew until the budget is spent; the caller holds the study's lock."""
+    settle(search)
+    clock = Clock(search)
+    failures = 0
+    try:
+        while True:
+            while crew.idle and (number := next_trial(search, budget, clock.hours)) is not None:
+                crew.start(number)
+            if not crew.busy:
+                return
+            for progress in crew.events():
+                yield progress
+                failures = count(progress, failures)
+                if progress.state == "COMPLETE":
+                    forget_surplus(search)
+            clock.tick()
+            if budget.hours is not None and clock.hours >= budget.hours:
+                return
+    finally:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # this takes a moment, and is needed
+        try:
+            crew.close()
+            clock.tick(now=True)
+            settle(search)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def next_trial(search: Search, budget: Budget, hours: float) -> int | None:
+    """Give out the next trial, its values suggested; None if the budget does not allow another."""
+    epochs = search.base.train.epochs
+    if spent_out(budget, study.spent(search.study), hours=hours, next_epochs=epochs):
+        return None
+    trial = study.ask(search.study, search.space, seed=search.base.train.seed)
+    config = suggest(trial, search.space, search.base)
+    trial.set_user_attr(study.EPOCHS, config.train.epochs)
+    return trial.number
+
+
+def count(progress: Progress, failures: int) -> int:
+    """Failed trials in a row, since a search began; UserError when it is hopeless to go on."""
+    if progress.state == "WAITING" and "No space left" in progress.reason:
+        raise UserError(f"the study stops: {progress.reason}; the same command continues")
+    if progress.state in ("COMPLETE", "PRUNED"):
+        return -sys.maxsize
+    failures += progress.state == "FAIL"
+    if failures >= HOPELESS:
+        raise UserError(
+            f"the study stops: {failures} trials failed and none was completed; the last one: "
+            f"{progress.reason}"
+        )
+    return failures
+
+
+def forget_surplus(search: Search) -> None:
+    """Delete the weights of trials that are no longer among the best; those in use stay."""
+    tracker = search.tracker
+    unwanted = surplus(search.study, tracker, set())
+    if unwanted and (unwanted := surplus(search.study, tracker, pinned(tracker.settings))):
+        forget(search.study, tracker, unwanted)
+
+
+def settle(search: Search) -> None:
+    """Queue what was interrupted, end processes that lost their search, and mark it all so."""
+    for trial in study.running(search.study):
+        lock = search.lock(trial.number)
+        if (process := holder(lock)) is not None:  # its search died; it did not notice yet
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        with exclusive(lock):
+            pass
+    study.put_back(search.study)
+    search.tracker.reconcile(study.states(search.study))
+
+
+class Clock:
+    """Hours of searching by the clock, over all of a study's interruptions."""
+
+    def __init__(self, search: Search) -> None:
+        """Go on from what the study has noted."""
+        self.study = search.study
+        self.before = float(self.study.user_attrs.get(study.SECONDS, 0.0))
+        self.started = self.noted = time.monotonic()
+
+    @property
+    def hours(self) -> float:
+        """So far."""
+        return (self.before + time.monotonic() - self.started) / 3600
+
+    def tick(self, *, now: bool = False) -> None:
+        """Note the time, each minute or now."""
+        if now or time.monotonic() - self.noted > 60:
+            self.study.set_user_attr(study.SECONDS, self.hours * 3600)
+            self.noted = time.monotonic()

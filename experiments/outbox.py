@@ -1,0 +1,69 @@
+"""What a training thread wants written, written by another thread: in order, once, bounded.
+
+Nothing is lost with the process: what it still held is in the training's own checkpoint, and is
+put in again when the training goes on from there.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+MOST = 1000  # items held while the store is away; then the training waits
+
+
+class Outbox(Generic[T]):
+    """Hands what is put in to `write`, in lists of all that came since the last call."""
+
+    def __init__(self, write: Callable[[list[T]], None]) -> None:
+        """Start the thread."""
+        self.write = write
+        self.items: queue.Queue[T | None] = queue.Queue(MOST)
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def put(self, item: T) -> None:
+        """Hand an item over; raises what the writer raised, if it gave up."""
+        self._check()
+        while True:
+            try:
+                return self.items.put(item, timeout=1.0)
+            except queue.Full:
+                self._check()
+
+    def close(self) -> None:
+        """Wait until everything is written; raises what the writer raised."""
+        if self.thread.is_alive():
+            self.items.put(None)
+        self.thread.join()
+        self._check()
+
+    def stop(self) -> None:
+        """Write nothing more: after this, nobody writes behind the caller's back."""
+        with suppress(queue.Empty):
+            while True:
+                self.items.get_nowait()
+        if self.thread.is_alive():
+            self.items.put(None)
+        self.thread.join()
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        while True:
+            batch = [self.items.get()]
+            while not self.items.empty():
+                batch.append(self.items.get())
+            wanted = [item for item in batch if item is not None]
+            try:
+                if wanted:
+                    self.write(wanted)
+            except Exception as error:  # given to the training's thread, which raises it
+                self.error = error
+            if None in batch or self.error is not None:
+                return

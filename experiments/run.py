@@ -1,0 +1,141 @@
+"""One run in MLflow: what a trial logs to it, off the training's thread."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Run as MlflowRun
+from mlflow.tracking import MlflowClient
+
+from centernet.checkpoint import write_bytes
+from centernet.config import Config, flatten
+from centernet.dataset.split import Split
+from centernet.errors import one_line
+from centernet.logs import numbers, to_lines
+from centernet.seed import key
+from centernet.structures import Epoch
+from experiments import provenance
+from experiments.outbox import Outbox
+
+STATE, REASON = "state", "reason"  # tags
+# Optuna's state of a trial -> MLflow's status of its run
+STATUS = {
+    "RUNNING": "RUNNING",
+    "WAITING": "SCHEDULED",
+    "COMPLETE": "FINISHED",
+    "PRUNED": "KILLED",
+    "FAIL": "FAILED",
+}
+LONGEST = 100  # characters of a class in a metric's name
+BATCH = 1000  # metrics that MLflow takes in one request
+CONFIG, EPOCHS, IDENTITY, WEIGHTS = "config.yaml", "epochs.jsonl", "environment.json", "checkpoint"
+ANY = "loss/total"  # a metric that every epoch has
+PICTURE, ERROR = "pictures/detections.png", "error.txt"
+
+
+class Run:
+    """The MLflow run of one trial."""
+
+    def __init__(self, client: MlflowClient, run: MlflowRun) -> None:
+        """Wrap a run; metrics that it already has are not logged again."""
+        self.client, self.id = client, run.info.run_id
+        history = client.get_metric_history(self.id, ANY)
+        self.logged = {metric.step for metric in history}
+        self.epochs: list[Epoch] = []
+        self.outbox: Outbox[tuple[int, Epoch]] = Outbox(self._write)
+
+    def log(self, epoch: Epoch) -> None:
+        """Log one epoch's numbers, each (metric, step) once however often it is called."""
+        self.outbox.put((int(time.time() * 1000), epoch))
+
+    def _write(self, batch: list[tuple[int, Epoch]]) -> None:
+        """Write epochs, in order: in the outbox's thread."""
+        self.epochs += [epoch for _, epoch in batch]
+        new = [(time, epoch) for time, epoch in batch if epoch.number not in self.logged]
+        if not new:
+            return
+        self.client.log_text(self.id, to_lines(self.epochs), EPOCHS)
+        size = max(BATCH // len(numbers(new[0][1])), 1)
+        for start in range(0, len(new), size):  # whole epochs: none is ever there in part
+            metrics = [
+                Metric(metric_name(name), value, time, epoch.number)
+                for time, epoch in new[start : start + size]
+                for name, value in numbers(epoch).items()
+            ]
+            self.client.log_batch(self.id, metrics=metrics)
+        self.logged |= {epoch.number for _, epoch in new}
+
+    def describe(self, config: Config, data: str, splits: tuple[Split, Split]) -> None:
+        """Parameters, config, environment and data of a run."""
+        run = self.client.get_run(self.id)
+        text = yaml.safe_dump(config.model_dump(), sort_keys=False)
+        if run.inputs.dataset_inputs:  # the last of these steps was done before an interruption
+            if run.data.params["optim.accumulate"] != str(config.optim.accumulate):
+                self.client.log_text(self.id, text, CONFIG)
+                self.client.set_tag(self.id, "optim.accumulate", str(config.optim.accumulate))
+            return
+        flat = flatten(config.model_dump())
+        params = [Param(p, str(v)) for p, v in flat.items() if p not in run.data.params]
+        self.client.log_batch(self.id, params=params)
+        self.client.log_text(self.id, text, CONFIG)
+        found = provenance.identity(threads=config.train.threads)
+        found["data"] = {split.name: split.fingerprint for split in splits}
+        self.client.log_text(self.id, json.dumps(found, indent=2), IDENTITY)
+        if patch := provenance.diff():
+            self.client.log_text(self.id, patch, "code.diff")
+        inputs = [data_input(split, data, str(config.data.folder)) for split in splits]
+        self.client.log_inputs(self.id, inputs)
+
+    def finish(self, state: str, *, reason: str = "", value: float | None = None) -> None:
+        """Write what is left, then set the run's status from Optuna's state of its trial."""
+        self.outbox.close()
+        if reason:
+            self.client.set_tag(self.id, REASON, one_line(reason))
+        if value is not None and "best/AP" not in self.client.get_run(self.id).data.metrics:
+            self.client.log_metric(self.id, "best/AP", value, step=0)
+        set_state(self.client, self.id, state)
+
+    def file(self, local: Path, folder: str) -> None:
+        """Keep a copy of a file with the run."""
+        self.client.log_artifact(self.id, str(local), folder)
+
+    def picture(self, content: bytes, scratch: Path) -> None:
+        """Keep the sheet of detections with the run."""
+        file = scratch / Path(PICTURE).name
+        write_bytes(file, content)
+        self.client.log_artifact(self.id, str(file), str(Path(PICTURE).parent))
+
+
+def set_state(client: MlflowClient, run_id: str, state: str) -> None:
+    """Tag a run with Optuna's state of its trial, and set its status accordingly."""
+    client.set_tag(run_id, STATE, state)
+    if STATUS[state] in ("RUNNING", "SCHEDULED"):
+        client.update_run(run_id, STATUS[state])
+    else:
+        client.set_terminated(run_id, STATUS[state])
+
+
+def metric_name(name: str) -> str:
+    """`val/AP/<class>` as MLflow takes it: a class may be called anything, and anything long."""
+    *place, last = name.split("/", 2)
+    safe = re.sub(r"[^\w -]", "_", last)
+    if safe != last or len(safe) > LONGEST:  # two classes must not share a name
+        safe = f"{safe[:LONGEST]}_{key(last):08x}"
+    return "/".join([*place, safe])
+
+
+def data_input(split: Split, name: str, folder: str) -> DatasetInput:
+    """A split as MLflow's UI shows it: digest, classes, counts."""
+    counts = dict(zip(split.classes, split.frequencies().tolist(), strict=True))
+    data = Dataset(
+        name=f"{name}/{split.name}",
+        digest=split.fingerprint,
+        source_type="local",
+        source=json.dumps({"uri": folder}),
+        profile=json.dumps({"images": len(split), "boxes": counts}),
+    )
+    context = {"train": "training", "val": "validation"}[split.name]
+    return DatasetInput(data, [InputTag("mlflow.data.context", context)])

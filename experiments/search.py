@@ -1,0 +1,211 @@
+"""Launch or continue a study, then register its best model: what `experiments search` does."""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from centernet.checkpoint import write_bytes
+from centernet.config import Config, flatten, load, parse_overrides, resolve
+from centernet.dataset.coco import read_training
+from centernet.dataset.demo import demo_folder
+from centernet.dataset.split import Split
+from centernet.errors import UserError
+from centernet.seed import cores
+from centernet.train import check
+from experiments import display, launch, promote, report, search_space, settings, study
+from experiments.budget import Budget
+from experiments.budget import changed as changed_budget
+from experiments.drive import drive
+from experiments.lint import lint
+from experiments.lock import exclusive
+from experiments.methods import make_pruner, make_sampler
+from experiments.objective import Search
+from experiments.registry import Registry, Version
+from experiments.search_space import SearchSpace
+from experiments.settings import Settings
+from experiments.tracking import Tracker, connect
+
+FREE = ("data.folder", "data.workers", "data.cache_mb", "train.device")  # change no result
+NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
+
+
+def search(options: argparse.Namespace) -> int:
+    """Launch or continue a study, then register its best model."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    console = Console()
+    own = settings.load(options.settings)
+    space = search_space.read(options.space)
+    make_sampler(space, number=0, seed=0)
+    make_pruner(space)
+    budget = limits(options, space)
+    workers = options.workers or (len((options.gpus or "0").split(",")) * options.per_gpu)
+    base, data = base_config(options, space, own)
+    name = study_name(options.study or f"{space.file.stem}-{data}")
+    for candidate in search_space.candidates(space, base):
+        check(candidate)
+    points = [search_space.default_point(space, base)]
+    points += [points[0] | point for point in space.enqueue]
+    splits = read_training(Path(str(base.data.folder)))
+    connect(own)  # before a study is made that could not log
+    with exclusive(own.runs / "trials" / f"{name}.lock", busy=f"study {name} is being searched"):
+        ours = study.open_study(
+            own,
+            name,
+            space,
+            identity=identity(space, base, splits),
+            points=points,
+            threads=base.train.threads or max(cores() // workers, 1),
+        )
+        base = changed(base, {"train.threads": ours.user_attrs[study.THREADS]})
+        tracker = Tracker(own, name, ours.user_attrs[study.ID])
+        folder = trial_folder(own, tracker)
+        console.print(
+            display.introduction(name, space, base, splits, own, budget, workers),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        for remark in lint(space, base):
+            console.print(f"Remark   {remark}", highlight=False, markup=False, soft_wrap=True)
+        texts = {"search_space.yaml": space.file.read_text(), "config.yaml": dump(base)}
+        with tracker.open(tags={"data": data}, texts=texts) as parent:
+            shared = Search(ours, space, base, data, splits, tracker, parent, folder)
+            known = [display.row(trial) for trial in study.finished(ours)]
+            crew = launch.crew(shared, workers=workers, per_gpu=options.per_gpu, gpus=options.gpus)
+            with (
+                closing(drive(shared, budget, crew)) as events,
+                display.Screen(console, budget=budget, known=known) as screen,
+            ):
+                screen.follow(events)
+            if not any(part.is_dir() for part in folder.iterdir()):  # a trial is left unfinished
+                shutil.rmtree(folder)
+            text = conclusion(shared, own)
+            page = write_report(own, ours, tracker)
+            text += f"\nReport   {os.path.relpath(page)}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def limits(options: argparse.Namespace, space: SearchSpace) -> Budget:
+    """The budget of the command line, else the search space's."""
+    names = ("trials", "epochs", "hours", "until_plateau")
+    return changed_budget(space.budget, **{name: getattr(options, name) for name in names})
+
+
+def base_config(
+    options: argparse.Namespace, space: SearchSpace, own: Settings
+) -> tuple[Config, str]:
+    """The config that trials start from, and the name of its data."""
+    overrides = parse_overrides(options.set)
+    for path in overrides:
+        if path in space.parameters:
+            raise UserError(f"--set {path}: {space.file} varies it")
+    config = load(options.config or space.config, space.pinned | overrides)
+    folder = options.data or (Path(config.data.folder) if config.data.folder else None)
+    if folder is None:
+        return changed(config, {"data.folder": str(demo_folder(own.runs))}), "demo"
+    name = re.sub(r"[^\w-]+", "-", folder.resolve().name, flags=re.ASCII).strip("-") or "data"
+    return changed(config, {"data.folder": str(folder.resolve())}), name
+
+
+def study_name(name: str) -> str:
+    """The name, if it can be that of a folder; UserError otherwise."""
+    if not re.fullmatch(NAME, name, flags=re.ASCII) or ".." in name:
+        raise UserError(f"--study {name}: letters, digits, '.', '_' and '-', please")
+    return name
+
+
+def identity(space: SearchSpace, base: Config, splits: tuple[Split, Split]) -> dict[str, Any]:
+    """What has to stay the same for trials of one study to be comparable."""
+    free = {*FREE, *space.parameters, "train.threads"}  # the study keeps its threads itself
+    return {
+        "objective": study.VALUE,
+        **{f"{split.name} data": split.fingerprint for split in splits},
+        **{f"space {path}": text for path, text in space.identity().items()},
+        **{k: v for k, v in flatten(base.model_dump()).items() if k not in free},
+    }
+
+
+def conclusion(shared: Search, own: Settings) -> str:
+    """Register the best trial; say what was found and what to type next."""
+    best = study.best_trial(shared.study)
+    if best is None or best.value is None:
+        return "No trial was completed: nothing to register. make status shows the reasons."
+    version, decision = register_trial(own, shared.tracker, best.number, best.value)
+    default = study.find_trial(shared.study, 0)
+    return display.summary(shared.study.study_name, best, default, version, decision, own.alias)
+
+
+def dump(config: Config) -> str:
+    """The config as YAML."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def changed(config: Config, values: dict[str, Any]) -> Config:
+    """The config with some fields replaced."""
+    return resolve(flatten(config.model_dump()) | values)
+
+
+def register_trial(
+    own: Settings, tracker: Tracker, number: int, value: float, *, by_hand: bool = False
+) -> tuple[Version, promote.Decision]:
+    """Register a trial's model; the alias moves where the policy, or a person, says so.
+
+    The policy decides about a version once: what a person did since then stays.
+    """
+    run = tracker.find(number)
+    if run is None:
+        raise UserError(f"trial {number} of study {tracker.study} has no run in MLflow")
+    data, digest = tracker.data(run)
+    registry = Registry(own, own.model_name(data))
+    with exclusive(own.runs / ".registry.lock"):
+        version = registry.register(
+            tracker, run.info.run_id, trial=number, value=value, data=digest
+        )
+        champion = registry.at(own.alias)
+        if by_hand:
+            decision = promote.Decision(True, "as you asked")
+        elif champion and champion.version == version.version:
+            decision = promote.Decision(True, "as before")
+        elif version.decided and champion:
+            decision = promote.Decision(False, "as decided before")
+        else:
+            decision = promote.decide(version, champion)
+        if decision.promote:
+            registry.point(own.alias, version)
+        registry.decided(version, decision.why)
+    return version, decision
+
+
+def trial_folder(own: Settings, tracker: Tracker) -> Path:
+    """Where a study's trials in progress live."""
+    return own.runs / "trials" / f"{tracker.study}-{tracker.study_id[:8]}"
+
+
+def write_report(own: Settings, ours: Any, tracker: Tracker) -> Path:
+    """The study's page and charts, in `runs/reports` and with the study's run; the page's file."""
+    distributions = study.distributions(ours)
+    best = study.best_trial(ours)
+    runs = {tracker.number(run): run.info.run_id for run in tracker.trials()}
+    picture = tracker.picture(runs[best.number]) if best is not None else None
+    page = report.report(
+        ours,
+        distributions=distributions,
+        links={number: tracker.link(run_id) for number, run_id in runs.items()},
+        picture=picture,
+    )
+    folder: Path = own.runs / "reports" / str(ours.study_name)
+    files = {"report.html": page.html.encode()}
+    files |= {f"{name}.png": content for name, content in page.pictures.items()}
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    tracker.keep_report(folder)
+    return folder / "report.html"

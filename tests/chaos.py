@@ -1,0 +1,90 @@
+"""kill -9 at random moments: workers, the search, everything at once. For tests and benchmarks."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from journey import command, tracker_of
+
+from centernet.train import train
+from experiments import study
+from experiments.lock import holder
+from experiments.reproduce import Comparison, recorded
+from experiments.search import trial_folder
+from experiments.settings import Settings
+
+
+def torment(
+    home: Path,
+    words: tuple[object, ...],
+    *,
+    kinds: Sequence[str],
+    seconds: tuple[float, float],
+    seed: int,
+) -> Counter[str]:
+    """Search, and end one thing of each kind after so many seconds each; then let it finish."""
+    chance, done, left = random.Random(seed), Counter[str](), list(kinds)  # noqa: S311
+    while True:
+        with (
+            (home / "out.txt").open("a") as out,
+            subprocess.Popen(
+                command("search", *words), cwd=home, stdout=out, stderr=out, start_new_session=True
+            ) as search,
+        ):
+            while search.poll() is None and left:
+                time.sleep(chance.uniform(*seconds))
+                if end(left[0], search.pid, home, chance):
+                    done[left.pop(0)] += 1
+            search.wait()
+        if search.returncode == 0:
+            assert not left, f"finished before {left}; give it more to do"
+            return done
+        assert search.returncode == -signal.SIGKILL, (home / "out.txt").read_text()
+
+
+def end(kind: str, search: int, home: Path, chance: random.Random) -> bool:
+    """Kill (or hang) a worker, kill the search, or everything at once; whether there was one."""
+    if not psutil.pid_exists(search):
+        return False
+    if kind in ("worker", "hang"):
+        locks = sorted(home.glob("runs/trials/*/*.lock"))
+        victims = [pid for lock in locks if (pid := holder(lock)) is not None and pid != search]
+        victims = [chance.choice(victims)] if victims else []
+    elif kind == "search":
+        victims = [search]
+    else:
+        victims = [search, *(child.pid for child in psutil.Process(search).children(True))]
+    for victim in victims:
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGSTOP if kind == "hang" else signal.SIGKILL)
+    return bool(victims)
+
+
+def twins(own: Settings, name: str, scratch: Path) -> tuple[int, list[str]]:
+    """Train every trial again, undisturbed: how many epochs were compared, and what differs."""
+    ours, tracker = study.load_study(own, name), tracker_of(own, name)
+    compared, differ = 0, []
+    for trial in ours.get_trials():
+        then = recorded(tracker, trial.number)
+        for old, new in zip(
+            then.epochs, train(then.config, scratch / str(trial.number)), strict=False
+        ):
+            compared += 1
+            found = Comparison(old, new).differs
+            differ += [f"trial {trial.number} epoch {new.number}: {found}"] if found else []
+            if new.number == len(then.epochs):
+                break
+    return compared, differ
+
+
+def leftovers(own: Settings, name: str) -> list[Path]:
+    """What a finished study leaves in the folder of trials in progress."""
+    folder = trial_folder(own, tracker_of(own, name))
+    return sorted(folder.rglob("*")) if folder.exists() else []
