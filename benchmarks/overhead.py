@@ -18,6 +18,7 @@ from centernet.config import Config, resolve
 from centernet.dataset.demo import generate
 from centernet.structures import Epoch
 from experiments import objective, search_space, settings, study
+from experiments.suggest import suggest
 from experiments.tracking import Tracker
 
 SPACE = """
@@ -80,7 +81,7 @@ def prepare(home: Path) -> None:
 
 def give_out(shared: objective.Search) -> int:
     trial = study.ask(shared.study, shared.space, seed=0)
-    search_space.suggest(trial, shared.space, shared.base)
+    suggest(trial, shared.space, shared.base)
     trial.set_user_attr(study.EPOCHS, EPOCHS)
     return trial.number
 

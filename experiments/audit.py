@@ -12,6 +12,7 @@ from experiments.run import STATUS, metric_name
 from experiments.tracking import Tracker
 
 SYSTEM = "system/"  # metrics that count seconds, not epochs
+ONCE = ("best/", "cost/")  # of the trial as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def compare(trial: FrozenTrial, run: Any, tracker: Tracker) -> tuple[int, list[s
             problems.append(f"{path} is {value} in Optuna, {run.data.params[path]} in MLflow")
     points = 0
     for name in run.data.metrics:
-        if name.startswith(SYSTEM) or name == "best/AP":
+        if name.startswith(SYSTEM) or name.startswith(ONCE):
             continue
         history = tracker.history(run.info.run_id, name)
         points += len(history)
@@ -94,6 +95,7 @@ def values(trial: FrozenTrial, history: dict[int, float]) -> list[str]:
         count = len(trial.intermediate_values)
         problems.append(f"Optuna has {count} epochs, MLflow {len(history)}")
     best = max(history.values(), default=None)
-    if study.score(trial) is not None and trial.value != best:
-        problems.append(f"its value is {trial.value}, its best AP {best}")
+    value = study.score(trial)
+    if value is not None and value != best:
+        problems.append(f"its value is {value}, its best AP {best}")
     return problems

@@ -160,3 +160,30 @@ def parallel(
     axes.set_yticklabels(["low", "high"])
     axes.grid(axis="y", visible=False)
     figure.colorbar(mpl.cm.ScalarMappable(scale, map_), ax=axes, label="AP", pad=0.01)
+
+
+@chart
+def front(figure: Figure, points: Sequence[tuple[int, float, float, bool]], *, cost: str) -> None:
+    """AP against a cost: (trial, cost, AP, feasible); the line joins what nothing else beats."""
+    axes = figure.subplots()
+    for feasible, colour, label in ((True, BLUE, "feasible"), (False, GREY, "over a limit")):
+        own = [(x, y) for _, x, y, ok in points if ok == feasible]
+        if own:
+            axes.plot(*zip(*own, strict=True), "o", ms=5, color=colour, alpha=0.7, label=label)
+    best = pareto([(x, y) for _, x, y, ok in points if ok])
+    if best:
+        axes.step(*zip(*best, strict=True), where="post", color=RED, lw=1.4, label="front")
+    for number, x, y, ok in points:
+        if ok and (x, y) in best:
+            axes.annotate(f" {number}", (x, y), fontsize=8)
+    axes.set(xlabel=cost, ylabel="AP")
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points (cost, AP) that no other beats in both, by rising cost."""
+    found: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not found or value > found[-1][1]:
+            found.append((cost, value))
+    return found

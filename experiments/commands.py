@@ -21,6 +21,7 @@ from experiments.registry import pinned
 from experiments.retention import forget, surplus
 from experiments.search import changed, register_trial, search, trial_folder, write_report
 from experiments.settings import Settings
+from experiments.suggest import default_point
 from experiments.tracking import Tracker, connect
 
 
@@ -51,7 +52,7 @@ def lint(options: argparse.Namespace) -> int:
     """Print what is unwise about a search space."""
     space = search_space.read(options.space)
     base = load(options.config or space.config, space.pinned)
-    search_space.default_point(space, base)
+    default_point(space, base)
     for remark in (remarks := remarks_on(space, base)):
         print(f"{options.space}: {remark}")
     print(f"{options.space}: {len(remarks) or 'no'} remarks")

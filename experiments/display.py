@@ -229,20 +229,27 @@ def introduction(
 
 
 def summary(
-    name: str, best: Any, default: Any, version: Version, decision: Decision, alias: str
+    name: str,
+    best: Any,
+    default: Any,
+    version: Version,
+    decision: Decision,
+    alias: str,
+    fronts: list[str],
 ) -> str:
     """What a search found, and what to type next."""
+    value, usual = study.score(best) or 0.0, study.score(default)
     if best.number == default.number:
         against = ", which is the default config: nothing tried was better"
-    elif study.score(default) is None:
+    elif usual is None:
         against = f"; the default config (trial 0) was not completed: {default.state.name}"
     else:
-        gain = best.value - default.value
-        against = f", the default config (trial 0): AP {default.value:.1f} ({gain:+.1f})"
-    lines = [f"\nBest     trial {best.number}: AP {best.value:.1f}{against}"]
+        against = f", the default config (trial 0): AP {usual:.1f} ({value - usual:+.1f})"
+    lines = [f"\nBest     trial {best.number}: AP {value:.1f}{against}"]
     lines += [f"         {path} = {number(value)}" for path, value in best.params.items()]
     verb = "is now" if decision.promote else "is registered, not"
     uri = f"models:/{version.name}@{alias}"
+    lines += [f"Front    {text}" for text in fronts]
     return "\n".join([
         *lines,
         f"Model    {version.name} version {version.version} {verb} {uri}: {decision.why}",

@@ -19,7 +19,7 @@ from experiments.lock import exclusive, holder
 from experiments.objective import Progress, Search
 from experiments.registry import pinned
 from experiments.retention import forget, surplus
-from experiments.search_space import suggest
+from experiments.suggest import suggest
 
 HOPELESS = 3  # failed trials at the start of a search, before any has come to its end
 

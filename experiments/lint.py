@@ -64,6 +64,9 @@ def pruning(space: SearchSpace, base: Config) -> Iterator[str]:
     pruner, epochs = named(space.pruner), base.train.epochs
     if pruner["name"] == "none":
         return
+    if space.costs:
+        yield "pruner: with several objectives nothing is pruned; write pruner: none"
+        return
     if evaluations(base) < 3:
         yield f"pruner: a trial is evaluated {evaluations(base)} times: too seldom to save much"
     warmup = pruner.get("n_warmup_steps", 0)

@@ -22,12 +22,14 @@ from centernet.predict import Detector
 from centernet.structures import Epoch
 from centernet.train import BEST, NonFiniteLoss, train
 from experiments import study
+from experiments.costs import COSTS
 from experiments.lock import exclusive
 from experiments.methods import make_pruner
 from experiments.run import WEIGHTS
-from experiments.search_space import SearchSpace, suggest
+from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.study import VALUE
+from experiments.suggest import suggest
 from experiments.tracking import Tracker
 
 
@@ -143,16 +145,29 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
             row = replace(row, state="FAIL", reason=one_line(str(error)))
         if (folder / BEST).exists():
             run.picture(beside_truth(Detector.load(folder / BEST), search.splits[1]), folder)
+        costs = {}
         if row.state == "COMPLETE":
+            costs = measure(trial, search.space, Detector.load(folder / BEST))
             run.file(folder / BEST, WEIGHTS)
             trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
-        run.finish(row.state, reason=row.reason, value=row.value)
+        run.finish(row.state, reason=row.reason, value=row.value, costs=costs)
     if row.reason:
         trial.set_user_attr(study.REASON, row.reason)
-    done = row.value if row.state == "COMPLETE" else None
+    values = [row.value or 0.0, *(costs[name] for name in search.space.costs if costs)]
+    done = values if row.state == "COMPLETE" else None
     search.study.tell(trial, done, TrialState[row.state])
     shutil.rmtree(folder, ignore_errors=True)  # the run has what is worth keeping
     yield row
+
+
+def measure(trial: optuna.Trial, space: SearchSpace, detector: Detector) -> dict[str, float]:
+    """The costs that the space asks about; above its limits, the trial is not feasible."""
+    costs = {name: COSTS[name](detector) for name in dict.fromkeys((*space.costs, *space.limits))}
+    if costs:
+        trial.set_user_attr(study.COSTS, costs)
+    for name, most in space.limits.items():
+        trial.set_constraint(name, costs[name] - most)
+    return costs
 
 
 def allowance(trial: optuna.Trial, config: Config) -> Config:
@@ -192,5 +207,8 @@ def prune(trial: optuna.Trial, epoch: Epoch, told: int) -> bool:
     if VALUE not in epoch.metrics or epoch.number < told:
         return False
     if epoch.number > told:
-        trial.report(epoch.metrics[VALUE], epoch.number)
-    return trial.should_prune()
+        trial.storage.set_trial_intermediate_value(
+            trial._trial_id, epoch.number, epoch.metrics[VALUE]
+        )
+    one = len(trial.study.directions) == 1  # Optuna prunes by one objective only
+    return one and trial.should_prune()

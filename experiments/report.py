@@ -102,7 +102,23 @@ def draw(
         return position(distributions[path], value)
 
     parallel = charts.parallel(rows, list(paths), place, size=(9.6, 3.6))
-    return [*found, ("All fields together", parallel, "One line is one complete trial.", True)]
+    costs = dict.fromkeys(name for t in trials for name in t.user_attrs.get(study.COSTS, {}))
+    fronts = [(f"AP against {name}", front(trials, name), "", False) for name in costs]
+    return [
+        *found,
+        *fronts,
+        ("All fields together", parallel, "One line is one complete trial.", True),
+    ]
+
+
+def front(trials: Sequence[FrozenTrial], cost: str) -> tuple[str, bytes]:
+    """The trade-off between AP and a cost."""
+    points = [
+        (t.number, t.user_attrs[study.COSTS][cost], study.score(t) or 0.0, study.feasible(t))
+        for t in trials
+        if study.COSTS in t.user_attrs and study.score(t) is not None
+    ]
+    return charts.front(points, cost=cost)
 
 
 def importances(
@@ -115,13 +131,13 @@ def importances(
         for path in distributions
         if all(path in t.params for t in complete) and len({t.params[path] for t in complete}) > 1
     ]
-    if len(complete) < FEWEST or not shared or len({t.value for t in complete}) < 3:
+    if len(complete) < FEWEST or not shared or len({study.score(t) for t in complete}) < 3:
         return {}
     chance, drawn = np.random.default_rng(0), []
     for seed in range(RESAMPLES):
         sample = optuna.create_study(direction="maximize")
         chosen = chance.integers(0, len(complete), len(complete))
-        sample.add_trials([complete[index] for index in chosen])
+        sample.add_trials([alone(complete[index]) for index in chosen])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = FanovaImportanceEvaluator(n_trees=32, seed=seed)
@@ -131,6 +147,13 @@ def importances(
         path: tuple(np.quantile(values, (0.1, 0.5, 0.9)).tolist())
         for path, values in spread.items()
     }
+
+
+def alone(trial: FrozenTrial) -> FrozenTrial:
+    """A trial as if AP were its one objective."""
+    return optuna.trial.create_trial(
+        params=trial.params, distributions=trial.distributions, value=study.score(trial)
+    )
 
 
 def position(distribution: BaseDistribution, value: Any) -> float:
@@ -173,15 +196,17 @@ def wider(distribution: Any, bound: str) -> float:
 
 def answer(best: FrozenTrial | None, default: FrozenTrial) -> str:
     """The result in a sentence."""
-    if best is None or best.value is None:
+    value = None if best is None else study.score(best)
+    if best is None or value is None:
         return "No trial has been completed yet."
-    if study.score(default) is None or best.number == default.number:
-        return f"Best: trial {best.number}, val AP {best.value:.1f}."
-    gain = best.value - (default.value or 0.0)
+    usual = study.score(default)
+    if usual is None or best.number == default.number:
+        return f"Best: trial {best.number}, val AP {value:.1f}."
+    gain = value - usual
     inside = ", which is inside the noise of a seed" if abs(gain) < NOISE else ""
     return (
-        f"Best: trial {best.number}, val AP {best.value:.1f}; the default config has "
-        f"{default.value:.1f} ({gain:+.1f}{inside}). The best of many trials is also the luckiest: "
+        f"Best: trial {best.number}, val AP {value:.1f}; the default config has "
+        f"{usual:.1f} ({gain:+.1f}{inside}). The best of many trials is also the luckiest: "
         "expect less of it with another seed."
     )
 

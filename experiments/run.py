@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -89,13 +90,22 @@ class Run:
         inputs = [data_input(split, data, str(config.data.folder)) for split in splits]
         self.client.log_inputs(self.id, inputs)
 
-    def finish(self, state: str, *, reason: str = "", value: float | None = None) -> None:
+    def finish(
+        self,
+        state: str,
+        *,
+        reason: str = "",
+        value: float | None = None,
+        costs: Mapping[str, float],
+    ) -> None:
         """Write what is left, then set the run's status from Optuna's state of its trial."""
         self.outbox.close()
         if reason:
             self.client.set_tag(self.id, REASON, one_line(reason))
         if value is not None and "best/AP" not in self.client.get_run(self.id).data.metrics:
             self.client.log_metric(self.id, "best/AP", value, step=0)
+        for name, cost in costs.items():
+            self.client.log_metric(self.id, f"cost/{name}", cost, step=0)
         set_state(self.client, self.id, state)
 
     def file(self, local: Path, folder: str) -> None:

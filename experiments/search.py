@@ -31,6 +31,7 @@ from experiments.objective import Search
 from experiments.registry import Registry, Version
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
+from experiments.suggest import candidates, default_point
 from experiments.tracking import Tracker, connect
 
 FREE = ("data.folder", "data.workers", "data.cache_mb", "train.device")  # change no result
@@ -49,9 +50,9 @@ def search(options: argparse.Namespace) -> int:
     workers = options.workers or (len((options.gpus or "0").split(",")) * options.per_gpu)
     base, data = base_config(options, space, own)
     name = study_name(options.study or f"{space.file.stem}-{data}")
-    for candidate in search_space.candidates(space, base):
+    for candidate in candidates(space, base):
         check(candidate)
-    points = [search_space.default_point(space, base)]
+    points = [default_point(space, base)]
     points += [points[0] | point for point in space.enqueue]
     splits = read_training(Path(str(base.data.folder)))
     connect(own)  # before a study is made that could not log
@@ -127,7 +128,7 @@ def identity(space: SearchSpace, base: Config, splits: tuple[Split, Split]) -> d
     """What has to stay the same for trials of one study to be comparable."""
     free = {*FREE, *space.parameters, "train.threads"}  # the study keeps its threads itself
     return {
-        "objective": study.VALUE,
+        **space.question(),
         **{f"{split.name} data": split.fingerprint for split in splits},
         **{f"space {path}": text for path, text in space.identity().items()},
         **{k: v for k, v in flatten(base.model_dump()).items() if k not in free},
@@ -137,11 +138,22 @@ def identity(space: SearchSpace, base: Config, splits: tuple[Split, Split]) -> d
 def conclusion(shared: Search, own: Settings) -> str:
     """Register the best trial; say what was found and what to type next."""
     best = study.best_trial(shared.study)
-    if best is None or best.value is None:
-        return "No trial was completed: nothing to register. make status shows the reasons."
-    version, decision = register_trial(own, shared.tracker, best.number, best.value)
+    value = None if best is None else study.score(best)
+    if best is None or value is None:
+        kind = "completed within the constraints" if shared.space.limits else "completed"
+        return f"No trial was {kind}: nothing to register. make status shows the reasons."
+    version, decision = register_trial(own, shared.tracker, best.number, value)
     default = study.find_trial(shared.study, 0)
-    return display.summary(shared.study.study_name, best, default, version, decision, own.alias)
+    fronts = [
+        f"trial {trial.number}: AP {trial.values[0]:.1f}, "
+        + ", ".join(
+            f"{name} {trial.user_attrs[study.COSTS][name]:.2f}" for name in shared.space.costs
+        )
+        for trial in (shared.study.best_trials if shared.space.costs else [])
+    ]
+    return display.summary(
+        shared.study.study_name, best, default, version, decision, own.alias, fronts
+    )
 
 
 def dump(config: Config) -> str:

@@ -1,10 +1,10 @@
-"""A question in YAML -> suggestions -> config. The grammar is in search_spaces/README.md."""
+"""A question in YAML, read and checked. The grammar is in search_spaces/README.md."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import (
@@ -24,7 +24,10 @@ FIXED = ("data.folder", "train.device", "train.threads")  # the same for all tri
 MANY = 1000  # values of a stepped range beyond which only the bounds are checked
 WHEN = "when"  # of any kind: only with these values of other fields
 KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}
-SECTIONS = ("config", "parameters", "enqueue", "sampler", "pruner", "budget")
+SECTIONS = (
+    "config", "objectives", "constraints", "parameters", "enqueue", "sampler", "pruner", "budget"
+)  # fmt: skip
+AP, COSTS = "AP", ("latency_ms", "parameters_m")  # to be maximised; to be minimised
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,14 @@ class SearchSpace:
     sampler: dict[str, Any]  # name and options
     pruner: dict[str, Any]  # name and options
     budget: Budget
+    costs: tuple[str, ...] = ()  # to be minimised, beside AP
+    limits: Mapping[str, float] = field(default_factory=dict)  # the most that a cost may be
+
+    @property
+    def directions(self) -> list[Literal["maximize", "minimize"]]:
+        """Of AP, then of each cost."""
+        below: list[Literal["maximize", "minimize"]] = ["minimize"] * len(self.costs)
+        return ["maximize", *below]
 
     def identity(self) -> dict[str, Any]:
         """What makes trials of this space comparable, as plain JSON."""
@@ -47,6 +58,10 @@ class SearchSpace:
             path: optuna.distributions.distribution_to_json(distribution)
             for path, distribution in self.parameters.items()
         } | {f"{path} when": condition for path, condition in self.conditions.items()}
+
+    def question(self) -> dict[str, Any]:
+        """What is asked for, as plain JSON."""
+        return {"objectives": [AP, *self.costs], "constraints": dict(self.limits)}
 
     def active(self, path: str, values: Mapping[str, Any]) -> bool:
         """Whether a field is varied where other fields have these values."""
@@ -88,6 +103,8 @@ def _read(file: Path) -> SearchSpace:
         sampler=_named(tree.get("sampler", "tpe"), "sampler"),
         pruner=_named(tree.get("pruner", "median"), "pruner"),
         budget=budget.read(tree.get("budget", {})),
+        costs=_costs(tree.get("objectives", [AP])),
+        limits=_limits(tree.get("constraints", {})),
     )
 
 
@@ -193,13 +210,14 @@ def _point(
         if path not in parameters:
             hint = did_you_mean(str(path), parameters)
             raise UserError(f"enqueue: {path} is not varied by this space{hint}")
-        if not _contains(parameters[path], value):
+        if not contains(parameters[path], value):
             raise UserError(f"enqueue: {path}: {value!r} is outside of {parameters[path]}")
     resolve(flatten(base.model_dump()) | point)
     return point
 
 
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value is one that may be suggested."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -218,42 +236,28 @@ def _named(value: Any, section: str) -> dict[str, Any]:
     return tree
 
 
-def default_point(space: SearchSpace, base: Config) -> dict[str, Any]:
-    """The base config's own values of what varies; UserError if the space leaves one out."""
-    values = flatten(base.model_dump())
-    for path, distribution in space.parameters.items():
-        if space.active(path, values) and not _contains(distribution, values[path]):
+def _costs(tree: Any) -> tuple[str, ...]:
+    """`objectives: [AP, latency_ms]`: AP, and costs beside it."""
+    names = tree if isinstance(tree, list) else [tree]
+    for name in names:
+        if name != AP and name not in COSTS:
+            known = did_you_mean(str(name), (AP, *COSTS)) or f" (AP, {', '.join(COSTS)})"
             raise UserError(
-                f"{space.file}: {path}: the default, {values[path]}, is outside of its range; "
-                "the first trial is the default config, so widen it"
+                f"objectives: {name} is none{known}; losses of different weights do not compare"
             )
-    return {path: values[path] for path in space.parameters if space.active(path, values)}
+    if names[:1] != [AP] or len(set(names)) != len(names):
+        raise UserError("objectives: AP comes first, and each one once")
+    return tuple(names[1:])
 
 
-def candidates(space: SearchSpace, base: Config) -> Iterator[Config]:
-    """The base config, alone and with each categorical choice: what can be checked before work."""
-    yield base
-    for path, distribution in space.parameters.items():
-        if isinstance(distribution, CategoricalDistribution):
-            for choice in distribution.choices:
-                yield resolve(flatten(base.model_dump()) | {path: choice})
-
-
-def suggest(trial: optuna.Trial, space: SearchSpace, base: Config) -> Config:
-    """The base config with this trial's suggestions in it."""
-    flat = flatten(base.model_dump())
-    for path, distribution in space.parameters.items():
-        if space.active(path, flat):
-            flat[path] = _suggest(trial, path, distribution)
-    return resolve(flat)
-
-
-def _suggest(trial: optuna.Trial, path: str, distribution: BaseDistribution) -> Any:
-    match distribution:
-        case FloatDistribution(low=low, high=high, step=step, log=log):
-            return trial.suggest_float(path, low, high, step=step, log=log)
-        case IntDistribution(low=low, high=high, step=step, log=log):
-            return trial.suggest_int(path, low, high, step=step, log=log)
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(path, choices)
-    raise AssertionError(f"no suggestion for {distribution}")
+def _limits(tree: Any) -> dict[str, float]:
+    """`constraints: {latency_ms: 10}`: the most that a cost may be."""
+    if not isinstance(tree, dict):
+        raise UserError("constraints: expected `cost: the most that it may be`")
+    for name, value in tree.items():
+        if name not in COSTS:
+            known = did_you_mean(str(name), COSTS) or f" (one of {', '.join(COSTS)})"
+            raise UserError(f"constraints: {name} is not a cost{known}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            raise UserError(f"constraints: {name}: expected a number above 0, got {value!r}")
+    return {name: float(value) for name, value in tree.items()}

@@ -30,6 +30,7 @@ REASON = "reason"
 EPOCHS = "epochs"  # that it may use
 ATTEMPTS = "attempts"  # that ended before the trial did: [at which epoch, how often there, in all]
 ACCUMULATE = "accumulate"  # parts of a batch, after it ran out of memory
+COSTS = "costs"  # of its detector
 KEPT = "kept"  # bytes of its weights in MLflow
 FORGOTTEN = "forgotten"  # user attribute of a study: trials whose weights were deleted since
 SECONDS = "seconds"  # user attribute of a study: of searching so far
@@ -99,7 +100,7 @@ def open_study(
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        direction="maximize",
+        directions=space.directions,
         load_if_exists=True,
         pruner=make_pruner(space),
     )
@@ -245,10 +246,15 @@ def states(study: optuna.Study) -> dict[int, str]:
 
 def score(trial: FrozenTrial) -> float | None:
     """AP of a complete trial; Optuna gives a pruned one the value that it reported last."""
-    return trial.value if trial.state == TrialState.COMPLETE else None
+    return trial.values[0] if trial.state == TrialState.COMPLETE else None
+
+
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial keeps to the constraints, if there are any."""
+    return all(value <= 0 for value in trial.constraints.values())
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The complete trial of the highest AP; the earlier of equals."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+    """The complete, feasible trial of the highest AP; the earlier of equals."""
+    complete = filter(feasible, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    return max(complete, key=lambda trial: (trial.values[0], -trial.number), default=None)

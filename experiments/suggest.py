@@ -1,0 +1,57 @@
+"""A search space and the config that trials start from -> one trial's config."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from centernet.config import Config, flatten, resolve
+from centernet.errors import UserError
+from experiments.search_space import SearchSpace, contains
+
+
+def default_point(space: SearchSpace, base: Config) -> dict[str, Any]:
+    """The base config's own values of what varies; UserError if the space leaves one out."""
+    values = flatten(base.model_dump())
+    for path, distribution in space.parameters.items():
+        if space.active(path, values) and not contains(distribution, values[path]):
+            raise UserError(
+                f"{space.file}: {path}: the default, {values[path]}, is outside of its range; "
+                "the first trial is the default config, so widen it"
+            )
+    return {path: values[path] for path in space.parameters if space.active(path, values)}
+
+
+def candidates(space: SearchSpace, base: Config) -> Iterator[Config]:
+    """The base config, alone and with each categorical choice: what can be checked before work."""
+    yield base
+    for path, distribution in space.parameters.items():
+        if isinstance(distribution, CategoricalDistribution):
+            for choice in distribution.choices:
+                yield resolve(flatten(base.model_dump()) | {path: choice})
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace, base: Config) -> Config:
+    """The base config with this trial's suggestions in it."""
+    flat = flatten(base.model_dump())
+    for path, distribution in space.parameters.items():
+        if space.active(path, flat):
+            flat[path] = _suggest(trial, path, distribution)
+    return resolve(flat)
+
+
+def _suggest(trial: optuna.Trial, path: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(path, low, high, step=step, log=log)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(path, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(path, choices)
+    raise AssertionError(f"no suggestion for {distribution}")
