@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, AMBER, GREY, GREEN, RED = "#2563eb", "#d97706", "#9ca3af", "#059669", "#dc2626"
@@ -58,6 +59,12 @@ def chart(draw: Callable[..., None]) -> Callable[..., tuple[str, bytes]]:
     return drawn
 
 
+def legend(axes: Axes) -> None:
+    """Name what has a label, if anything has."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", fontsize=8)
+
+
 @chart
 def history(figure: Figure, rows: Sequence[Row], *, noise: float, default: float | None) -> None:
     """AP of each trial, the best so far, and the band around it that a seed alone may move."""
@@ -80,7 +87,7 @@ def history(figure: Figure, rows: Sequence[Row], *, noise: float, default: float
     if default is not None:
         axes.axhline(default, color=GREY, ls=":", label="default config")
     axes.set(xlabel="trial", ylabel="AP")
-    axes.legend(loc="lower right", fontsize=8)
+    legend(axes)
 
 
 @chart
@@ -99,7 +106,7 @@ def curves(figure: Figure, rows: Sequence[Row], *, best: int | None) -> None:
     for colour, label in ((BLUE, "best"), (GREY, "complete"), (AMBER, "pruned")):
         axes.plot([], [], color=colour, label=label)
     axes.set(xlabel="epoch", ylabel="AP")
-    axes.legend(loc="lower right", fontsize=8)
+    legend(axes)
 
 
 @chart
@@ -177,7 +184,7 @@ def front(figure: Figure, points: Sequence[tuple[int, float, float, bool]], *, c
         if ok and (x, y) in best:
             axes.annotate(f" {number}", (x, y), fontsize=8)
     axes.set(xlabel=cost, ylabel="AP")
-    axes.legend(loc="lower right", fontsize=8)
+    legend(axes)
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -86,8 +86,8 @@ def search(options: argparse.Namespace) -> int:
                 display.Screen(console, budget=budget, known=known) as screen,
             ):
                 screen.follow(events)
-            if not any(part.is_dir() for part in folder.iterdir()):  # a trial is left unfinished
-                shutil.rmtree(folder)
+            if not any(part.is_dir() for part in folder.glob("*")):  # no trial is left unfinished
+                shutil.rmtree(folder, ignore_errors=True)
             text = conclusion(shared, own)
             page = write_report(own, ours, tracker)
             text += f"\nReport   {os.path.relpath(page)}"

@@ -29,24 +29,29 @@ def torment(
     seconds: tuple[float, float],
     seed: int,
 ) -> Counter[str]:
-    """Search, and end one thing of each kind after so many seconds each; then let it finish."""
+    """Search, and end one thing of each kind, each so many seconds after a further epoch."""
     chance, done, left = random.Random(seed), Counter[str](), list(kinds)  # noqa: S311
+    log = home / "out.txt"
     while True:
         with (
-            (home / "out.txt").open("a") as out,
+            log.open("a") as out,
             subprocess.Popen(
                 command("search", *words), cwd=home, stdout=out, stderr=out, start_new_session=True
             ) as search,
         ):
+            seen = log.stat().st_size
             while search.poll() is None and left:
-                time.sleep(chance.uniform(*seconds))
-                if end(left[0], search.pid, home, chance):
-                    done[left.pop(0)] += 1
+                time.sleep(0.05)
+                if ": epoch " in log.read_text()[seen:]:
+                    time.sleep(chance.uniform(*seconds))
+                    seen = log.stat().st_size
+                    if end(left[0], search.pid, home, chance):
+                        done[left.pop(0)] += 1
             search.wait()
         if search.returncode == 0:
             assert not left, f"finished before {left}; give it more to do"
             return done
-        assert search.returncode == -signal.SIGKILL, (home / "out.txt").read_text()
+        assert search.returncode == -signal.SIGKILL, log.read_text()
 
 
 def end(kind: str, search: int, home: Path, chance: random.Random) -> bool:
