@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 
@@ -48,6 +49,7 @@ def search(options: argparse.Namespace) -> int:
     make_pruner(space)
     budget = limits(options, space)
     workers = options.workers or (len((options.gpus or "0").split(",")) * options.per_gpu)
+    check_gpus(options.gpus)
     base, data = base_config(options, space, own)
     name = study_name(options.study or f"{space.file.stem}-{data}")
     for candidate in candidates(space, base):
@@ -93,6 +95,14 @@ def search(options: argparse.Namespace) -> int:
             text += f"\nReport   {os.path.relpath(page)}"
             console.print(text, highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def check_gpus(wanted: str | None) -> None:
+    """UserError for GPUs that this machine does not have: trials would run on its CPU instead."""
+    there = torch.cuda.device_count()
+    for index in map(int, wanted.split(",")) if wanted else ():
+        if index >= there and "RAY_ADDRESS" not in os.environ:
+            raise UserError(f"--gpus {wanted}: this machine has {there} GPUs, counted from 0")
 
 
 def limits(options: argparse.Namespace, space: SearchSpace) -> Budget:

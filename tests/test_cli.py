@@ -147,6 +147,8 @@ def test_experiments_refuses_mistakes_in_one_line(
     monkeypatch.chdir(home)
     space = home / "space.yaml"
     space.write_text("parameters: {targets.sigma_divsor: {type: float, low: 4, high: 40}}")
+    good = home / "good.yaml"
+    good.write_text("parameters: {targets.sigma_divisor: {type: float, low: 4, high: 40}}")
     cases = {
         "space.yaml: targets.sigma_divsor is not a config field; did you mean": [
             "search",
@@ -154,6 +156,7 @@ def test_experiments_refuses_mistakes_in_one_line(
             str(space),
         ],
         "there is no study yet": ["reproduce", "7"],
+        "--gpus 99: this machine has": ["search", "--space", str(good), "--gpus", "99"],
     }
     for message, words in cases.items():
         assert experiments_cli.main(words) == 2

@@ -1,0 +1,62 @@
+"""Kill -9 a search of two workers many times; count what was lost, doubled or left running.
+
+PYTHONPATH=tests .venv/bin/python benchmarks/chaos.py [KILLS]     one JSON object
+"""
+
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from chaos import leftovers, torment, twins
+from conftest import REPOSITORY, tiny_values
+from journey import SPACE, run, tracker_of
+
+from centernet.dataset.demo import generate
+from experiments import study
+from experiments.settings import load
+
+
+def main() -> None:
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    trials = max(kills // 2, 4)
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        (home / "tiny").mkdir()
+        generate(home / "tiny", {"train": 24, "val": 8, "test": 6})
+        text = (REPOSITORY / "mlflow.yaml").read_text().replace("retries: 3 ", "retries: 99 ")
+        (home / "mlflow.yaml").write_text(text.replace("minutes: 60 ", "minutes: 0.2 "))
+        base = tiny_values(home / "tiny") | {"train.epochs": 12, "train.threads": 1}
+        (home / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
+        (home / "space.yaml").write_text(SPACE)
+        words = ("--space", "space.yaml", "--study", "c", "--workers", 2, "--trials", trials)
+        chance = random.Random(0)  # noqa: S311
+        kinds = chance.choices(("worker", "search", "everything", "hang"), (6, 2, 2, 1), k=kills)
+        started = time.perf_counter()
+        done = torment(home, words, kinds=kinds, seconds=(0, 3), seed=0)
+        seconds = time.perf_counter() - started
+        own = load(home / "mlflow.yaml")
+        states = [trial.state.name for trial in study.load_study(own, "c").get_trials()]
+        print(run(home, "status", "c", "--check").splitlines()[-1], file=sys.stderr)
+        runs = tracker_of(own, "c").trials()
+        compared, differ = twins(own, "c", home / "twins")
+        left = leftovers(own, "c")
+    result = {
+        "ended": dict(done),
+        "seconds": round(seconds),
+        "trials": len(states),
+        "expected": trials,
+        "states": {state: states.count(state) for state in sorted(set(states))},
+        "runs": len(runs),
+        "running": sum(one.info.status == "RUNNING" for one in runs),
+        "epochs_compared_with_undisturbed_twins": compared,
+        "different": len(differ),
+        "files_left": len(left),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
