@@ -3,7 +3,9 @@
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +105,29 @@ def test_a_trial_out_of_memory_is_run_once_more_in_halves_and_then_fails(
     found = tracker.find(0)
     assert found is not None and found.data.tags["optim.accumulate"] == "2"
     assert "accumulate: 2" in tracker.text(found.info.run_id, "config.yaml")
+
+
+def test_a_store_that_does_not_answer_for_a_while_is_waited_for_and_nothing_is_lost(
+    place: Path, own: Settings
+) -> None:
+    words = ("search", "--space", "space.yaml", "--study", "outage", "--trials", "1")
+    with subprocess.Popen(
+        command(*words), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        rows = iter(process.stdout.readline, "")
+        assert any("epoch 1/" in row for row in rows)
+        held = [sqlite3.connect(place / "runs" / file) for file in ("mlflow.db", "studies.db")]
+        for connection in held:
+            connection.execute("BEGIN EXCLUSIVE")
+        time.sleep(7)  # MLflow gives up after five seconds
+        for connection in held:
+            connection.close()
+        rest = process.stdout.read()
+        assert not process.stderr.read()
+    assert process.returncode == 0 and "trial 0: COMPLETE" in rest
+    assert "interrupted" not in rest
+    assert "all as it should be" in run(place, "status", "outage", "--check")
 
 
 def test_a_full_disk_stops_the_study_and_loses_nothing(
