@@ -88,11 +88,11 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def place(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished study `s` of four trials, which was killed twice on its way."""
-    from journey import kill_twice_and_finish
+    """A folder with a finished study `s` of four trials, which was killed on its way."""
+    from journey import kill_and_finish
 
     home = tmp_path_factory.mktemp("home")
-    kill_twice_and_finish(data, home)
+    kill_and_finish(data, home)
     return home
 
 

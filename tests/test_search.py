@@ -133,10 +133,10 @@ print(answers[0].to_json(orient="records"))
 
 
 def test_a_trial_that_was_killed_is_reproduced_bit_for_bit_with_other_workers(place: Path) -> None:
-    out = run(place, "reproduce", 0, "--workers", 1)
+    out = run(place, "reproduce", 1, "--workers", 1)
     assert "IDENTICAL: 6 epochs" in out
     assert out.count("identical (") == 6
-    out = run(place, "reproduce", 1)
+    out = run(place, "reproduce", 0)
     assert "IDENTICAL" in out
 
 
