@@ -140,6 +140,8 @@ def slices(
         axes.set_xlabel(path.rpartition(".")[2])
         if log:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
     for axes in list(grid.flat)[len(paths) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
