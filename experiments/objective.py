@@ -25,11 +25,13 @@ from experiments import study
 from experiments.costs import COSTS
 from experiments.lock import exclusive
 from experiments.methods import make_pruner
+from experiments.pruning import Judge
+from experiments.retention import worth_keeping
 from experiments.run import WEIGHTS
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.study import VALUE
-from experiments.suggest import suggest
+from experiments.suggest import configured
 from experiments.tracking import Tracker
 
 
@@ -103,7 +105,7 @@ def objective(trial: optuna.Trial, search: Search) -> Iterator[Progress]:
     from its last checkpoint, `retries` times.
     """
     with exclusive(search.lock(trial.number)):
-        config = allowance(trial, suggest(trial, search.space, search.base))
+        config = allowance(trial, configured(search.base, trial.params))
         row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
         yield row
         try:
@@ -119,7 +121,7 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
     """Train and log until the trial's end, or an exception."""
     folder = search.folder / str(trial.number)
     row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
-    told = study.find_trial(search.study, trial.number).last_step or 0
+    judge = Judge(trial)
     with search.tracker.trial(
         trial.number, config, parent=search.parent, data=search.data, splits=search.splits
     ) as run:
@@ -131,7 +133,7 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
                     value = max(row.value or 0.0, epoch.metrics.get(VALUE, 0.0))
                     row = replace(row, epoch=epoch, value=value)
                     yield row
-                    if prune(trial, epoch, told):
+                    if judge.should_end(epoch):
                         reason = f"below the others at epoch {epoch.number}"
                         row = replace(row, state="PRUNED", reason=reason)
                         break
@@ -147,9 +149,11 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
             run.picture(beside_truth(Detector.load(folder / BEST), search.splits[1]), folder)
         costs = {}
         if row.state == "COMPLETE":
-            costs = measure(trial, search.space, Detector.load(folder / BEST))
-            run.file(folder / BEST, WEIGHTS)
-            trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
+            costs = measure(trial, search.space, folder / BEST)
+            keep_best = search.tracker.settings.keep_best
+            if worth_keeping(search.study, row.value or 0.0, keep_best=keep_best):
+                run.file(folder / BEST, WEIGHTS)
+                trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
         run.finish(row.state, reason=row.reason, value=row.value, costs=costs)
     if row.reason:
         trial.set_user_attr(study.REASON, row.reason)
@@ -160,11 +164,14 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
     yield row
 
 
-def measure(trial: optuna.Trial, space: SearchSpace, detector: Detector) -> dict[str, float]:
+def measure(trial: optuna.Trial, space: SearchSpace, weights: Path) -> dict[str, float]:
     """The costs that the space asks about; above its limits, the trial is not feasible."""
-    costs = {name: COSTS[name](detector) for name in dict.fromkeys((*space.costs, *space.limits))}
-    if costs:
-        trial.set_user_attr(study.COSTS, costs)
+    wanted = dict.fromkeys((*space.costs, *space.limits))
+    if not wanted:
+        return {}
+    detector = Detector.load(weights)
+    costs = {name: COSTS[name](detector) for name in wanted}
+    trial.set_user_attr(study.COSTS, costs)
     for name, most in space.limits.items():
         trial.set_constraint(name, costs[name] - most)
     return costs
@@ -172,7 +179,10 @@ def measure(trial: optuna.Trial, space: SearchSpace, detector: Detector) -> dict
 
 def allowance(trial: optuna.Trial, config: Config) -> Config:
     """The config, with the steps halved that a trial which ran out of memory was allowed."""
-    parts = trial.user_attrs.get(study.ACCUMULATE, 1) * config.optim.accumulate
+    parts = trial.user_attrs.get(study.ACCUMULATE, 1)
+    if parts == 1:
+        return config
+    parts *= config.optim.accumulate
     return resolve(flatten(config.model_dump()) | {"optim.accumulate": parts})
 
 
@@ -200,15 +210,3 @@ def failed(search: Search, number: int, reason: str, *, details: str = "") -> st
         shutil.rmtree(search.folder / str(number), ignore_errors=True)
     study.settle(search.study, trial, state, reason)
     return state
-
-
-def prune(trial: optuna.Trial, epoch: Epoch, told: int) -> bool:
-    """Report an evaluated epoch and ask the pruner; those up to `told` were reported before."""
-    if VALUE not in epoch.metrics or epoch.number < told:
-        return False
-    if epoch.number > told:
-        trial.storage.set_trial_intermediate_value(
-            trial._trial_id, epoch.number, epoch.metrics[VALUE]
-        )
-    one = len(trial.study.directions) == 1  # Optuna prunes by one objective only
-    return one and trial.should_prune()

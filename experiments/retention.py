@@ -36,6 +36,12 @@ def excess(stored: Iterable[Stored], *, keep_best: int, keep_bytes: float) -> li
     return surplus[::-1]
 
 
+def worth_keeping(ours: Any, value: float, *, keep_best: int) -> bool:
+    """Whether a trial of this AP is among the best so far; if not, its weights are not copied."""
+    better = sum((study.score(trial) or 0.0) >= value for trial in study.kept(ours))
+    return better < keep_best
+
+
 def surplus(ours: Any, tracker: Tracker, pins: set[str]) -> list[Stored]:
     """The weights of a study that its limits do not allow to stay."""
     stored = [

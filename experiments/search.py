@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 
 from centernet.checkpoint import write_bytes
@@ -30,6 +29,7 @@ from experiments.lock import exclusive
 from experiments.methods import make_pruner, make_sampler
 from experiments.objective import Search
 from experiments.registry import Registry, Version
+from experiments.run import as_yaml
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.suggest import candidates, default_point
@@ -78,7 +78,7 @@ def search(options: argparse.Namespace) -> int:
         )
         for remark in lint(space, base):
             console.print(f"Remark   {remark}", highlight=False, markup=False, soft_wrap=True)
-        texts = {"search_space.yaml": space.file.read_text(), "config.yaml": dump(base)}
+        texts = {"search_space.yaml": space.file.read_text(), "config.yaml": as_yaml(base)}
         with tracker.open(tags={"data": data}, texts=texts) as parent:
             shared = Search(ours, space, base, data, splits, tracker, parent, folder)
             known = [display.row(trial) for trial in study.finished(ours)]
@@ -164,11 +164,6 @@ def conclusion(shared: Search, own: Settings) -> str:
     return display.summary(
         shared.study.study_name, best, default, version, decision, own.alias, fronts
     )
-
-
-def dump(config: Config) -> str:
-    """The config as YAML."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
 
 
 def changed(config: Config, values: dict[str, Any]) -> Config:

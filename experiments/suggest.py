@@ -1,6 +1,6 @@
 """A search space and the config that trials start from -> one trial's config."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -44,6 +44,11 @@ def suggest(trial: optuna.Trial, space: SearchSpace, base: Config) -> Config:
         if space.active(path, flat):
             flat[path] = _suggest(trial, path, distribution)
     return resolve(flat)
+
+
+def configured(base: Config, params: Mapping[str, Any]) -> Config:
+    """The base config with what was suggested to a trial in it."""
+    return resolve(flatten(base.model_dump()) | dict(params))
 
 
 def _suggest(trial: optuna.Trial, path: str, distribution: BaseDistribution) -> Any:

@@ -1,8 +1,10 @@
 """Runs in MLflow: one for a study, one below it for each trial. No policy here, only verbs."""
 
 import getpass
+import itertools
 import logging
 import sqlite3
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from centernet.errors import UserError, one_line, without_passwords
 from experiments import provenance
 from experiments.lock import exclusive
 from experiments.patience import Patient, patient
-from experiments.run import ERROR, PICTURE, REASON, STATUS, WEIGHTS, Run, set_state
+from experiments.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
 from experiments.settings import Settings, sqlite_file
 from experiments.study import write_ahead
 
@@ -86,27 +88,40 @@ class Tracker:
         be continued.
         """
         known = self.find(number)
-        tags = {TRIAL: str(number), "mlflow.parentRunId": parent}
+        tags = {TRIAL: str(number), "mlflow.parentRunId": parent, STATE: "RUNNING"}
         found = known or self._create(
             "trial", f"trial {number}", tags, find=lambda: self.find(number)
         )
-        run = Run(self.client, found)
-        monitor = SystemMetricsMonitor(
-            run.id,
-            sampling_interval=self.settings.system_metrics_seconds,
-            resume_logging=known is not None,
-            tracking_uri=self.settings.tracking_uri,
-        )
+        run = Run(self.client, found, new=known is None)
         try:
-            set_state(self.client, run.id, "RUNNING")
+            if known is not None:
+                set_state(self.client, run.id, "RUNNING")
             run.describe(config, data, splits)
-            monitor.start()
-            yield run
+            with self._monitored(run.id, resume=known is not None):
+                yield run
         except BaseException:
             run.outbox.stop()
             set_state(self.client, run.id, "WAITING")
             raise
+
+    @contextmanager
+    def _monitored(self, run_id: str, *, resume: bool) -> Iterator[None]:
+        """System metrics of a run, from the first interval's end on."""
+        seconds = self.settings.system_metrics_seconds
+        monitor = SystemMetricsMonitor(
+            run_id,
+            sampling_interval=seconds,
+            resume_logging=resume,
+            tracking_uri=self.settings.tracking_uri,
+        )
+        first = threading.Timer(seconds, monitor.start)
+        first.daemon = True
+        first.start()
+        try:
+            yield
         finally:
+            first.cancel()
+            first.join()
             monitor.finish()
 
     def settle(self, number: int, state: str, *, reason: str, details: str = "") -> None:
@@ -138,9 +153,11 @@ class Tracker:
         own = {"role": role, STUDY: self.study, STUDY_ID: self.study_id}
         every = tags | own | source_tags()
         plain = MlflowClient(self.settings.tracking_uri, self.settings.tracking_uri)
+        tries = itertools.count()
 
         def create() -> MlflowRun:
-            return find() or plain.create_run(self.experiment, tags=every, run_name=name)
+            made = find() if next(tries) else None
+            return made or plain.create_run(self.experiment, tags=every, run_name=name)
 
         return patient(create, transient=away, seconds=self.settings.outage_minutes * 60)()
 

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: workers, the search, everything at once. For tests and benchmarks."""
+"""kill -9 at random moments: workers, the search, everything, the store. For tests and benchmarks."""
 
 import os
 import random
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +28,12 @@ def torment(
     kinds: Sequence[str],
     seconds: tuple[float, float],
     seed: int,
+    restart: Callable[[], None] | None = None,
 ) -> Counter[str]:
-    """Search, and end one thing of each kind, each so many seconds after a further epoch."""
+    """Search, and end one thing of each kind, each so many seconds after a further epoch.
+
+    restart: takes the store away for a while, for the kind `store`.
+    """
     chance, done, left = random.Random(seed), Counter[str](), list(kinds)  # noqa: S311
     log = home / "out.txt"
     while True:
@@ -45,7 +49,10 @@ def torment(
                 if ": epoch " in log.read_text()[seen:]:
                     time.sleep(chance.uniform(*seconds))
                     seen = log.stat().st_size
-                    if end(left[0], search.pid, home, chance):
+                    if left[0] == "store" and restart is not None:
+                        restart()
+                        done[left.pop(0)] += 1
+                    elif end(left[0], search.pid, home, chance):
                         done[left.pop(0)] += 1
             search.wait()
         if search.returncode == 0:

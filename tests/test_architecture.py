@@ -13,6 +13,7 @@ ONLY = {
         "search_space",
         "suggest",
         "methods",
+        "pruning",
         "study",
         "objective",
         "audit",

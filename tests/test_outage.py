@@ -1,0 +1,54 @@
+"""A database server that goes away under load and comes back: nothing is lost, nothing twice."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, tiny_values
+from journey import SPACE, command, run, tracker_of
+from postgres import Postgres
+
+from experiments import study
+from experiments.settings import load
+
+
+@pytest.fixture
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("pg"))
+    yield server
+    server.close()
+
+
+def test_a_search_waits_for_its_database_server_and_goes_on(
+    data: Path, tmp_path: Path, postgres: Postgres
+) -> None:
+    text = postgres.settings((REPOSITORY / "mlflow.yaml").read_text())
+    (tmp_path / "mlflow.yaml").write_text(text)
+    base = tiny_values(data) | {"train.epochs": 5}
+    (tmp_path / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    words = command("search", "--space", "space.yaml", "--study", "p", "--trials", 2)
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as search:
+        assert search.stdout is not None
+        rows = iter(search.stdout.readline, "")
+        assert any("trial 0: epoch 2/" in row for row in rows)
+        postgres.stop()
+        time.sleep(3)
+        assert search.poll() is None
+        postgres.start()
+        rest = search.stdout.read()
+    assert search.returncode == 0, rest
+    assert "2 trials" in (out := run(tmp_path, "status", "p", "--check"))
+    assert "all as it should be" in out
+    own = load(tmp_path / "mlflow.yaml")
+    assert study.load_study(own, "p").get_trials()[0].last_step == 5
+    tracker = tracker_of(own, "p")
+    first = tracker.find(0)
+    assert first is not None
+    history = tracker.client.get_metric_history(first.info.run_id, "loss/total")
+    assert [metric.step for metric in history] == [1, 2, 3, 4, 5]

@@ -1,0 +1,84 @@
+"""A trial that lags is ended, by real pruners on a real study."""
+
+from collections.abc import Iterable
+from unittest.mock import patch
+
+import optuna
+import pytest
+
+from centernet.structures import Epoch
+from experiments import pruning
+from experiments.methods import PRUNERS, build
+from experiments.pruning import Judge
+
+GOOD = (10.0, 20.0, 30.0, 40.0)
+
+
+def epoch(number: int, value: float | None) -> Epoch:
+    metrics = {} if value is None else {"AP": value}
+    return Epoch(number, {"total": 1.0}, metrics, 1e-3, 1.0, 0.1, 30.0, "", False)
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    """Two complete trials, in a database."""
+    pruner = PRUNERS["median"](n_startup_trials=1, n_warmup_steps=1)
+    made = optuna.create_study(storage="sqlite://", direction="maximize", pruner=pruner)
+    for _ in range(2):
+        made.add_trial(
+            optuna.trial.create_trial(
+                value=max(GOOD), intermediate_values=dict(enumerate(GOOD, start=1))
+            )
+        )
+    return made
+
+
+def ends_at(judge: Judge, values: Iterable[float | None]) -> int | None:
+    for number, value in enumerate(values, start=1):
+        if judge.should_end(epoch(number, value)):
+            return number
+    return None
+
+
+def test_a_trial_below_the_median_is_ended_and_one_above_it_is_not(study: optuna.Study) -> None:
+    assert ends_at(Judge(study.ask()), (20.0, 30.0, 40.0, 50.0)) is None
+    assert ends_at(Judge(study.ask()), (9.0, 19.0, 29.0, 39.0)) == 1
+    assert ends_at(Judge(study.ask()), (20.0, 30.0, 30.0, 30.0)) == 4
+
+
+def test_every_evaluated_epoch_is_reported_once_also_by_a_continued_trial(
+    study: optuna.Study,
+) -> None:
+    trial = study.ask()
+    assert ends_at(Judge(trial), (20.0, None, 31.0)) is None
+    again = optuna.Trial(study, trial._trial_id)
+    assert ends_at(Judge(again), (20.0, None, 31.0, 41.0)) is None
+    assert study.trials[-1].intermediate_values == {1: 20.0, 3: 31.0, 4: 41.0}
+
+
+def test_several_objectives_are_reported_and_never_pruned() -> None:
+    study = optuna.create_study(storage="sqlite://", directions=["maximize", "minimize"])
+    study.pruner = PRUNERS["median"](n_startup_trials=0)
+    assert ends_at(Judge(study.ask()), (0.0, 0.0)) is None
+    assert study.trials[0].intermediate_values == {1: 0.0, 2: 0.0}
+
+
+@pytest.mark.parametrize("name", [name for name in PRUNERS if name not in ("none", "percentile")])
+def test_every_pruner_reads_the_study_through_a_glance(study: optuna.Study, name: str) -> None:
+    with_bounds = {"hyperband": {"max_resource": 4}}
+    study.pruner = build(PRUNERS, {"name": name} | with_bounds.get(name, {}), "pruner")
+    for _ in range(6):
+        trial = study.ask()
+        ends_at(Judge(trial), GOOD)
+        study.tell(trial, max(GOOD))
+    worst = [ends_at(Judge(study.ask()), (0.0, 0.0, 0.0, 0.0)) for _ in range(3)]
+    assert name == "patient" or any(worst)
+
+
+def test_other_trials_are_read_again_only_after_a_while(study: optuna.Study) -> None:
+    view = pruning.Glance(study)
+    assert len(view.get_trials()) == 2
+    study.ask()
+    assert len(view.get_trials()) == 2
+    with patch.object(pruning, "AGE", 0.0):
+        assert len(view.get_trials()) == 3
