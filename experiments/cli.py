@@ -60,6 +60,13 @@ def search_options(search: argparse.ArgumentParser) -> None:
     workers.add_argument("--workers", type=positive, help="default: 1, or one for each GPU share")
     workers.add_argument("--gpus", type=gpus, metavar="0,1", help="GPUs to use; default: all")
     workers.add_argument("--per-gpu", type=positive, default=1, help="trials sharing a GPU")
+    search.add_argument(
+        "--warm-start",
+        action="append",
+        default=[],
+        metavar="STUDY",
+        help="begin a new study with this one's best points too",
+    )
     search.add_argument("--study", help="default: the names of space and data: weights-vehicles")
     search.add_argument("--config", help="preset or file to start from; default: the space's")
     search.add_argument(

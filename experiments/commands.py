@@ -65,14 +65,21 @@ def status(options: argparse.Namespace) -> int:
     ours = study.load_study(own, options.study)
     if options.check:
         return check_stores(own, ours)
-    rows = [display.row(trial) for trial in ours.get_trials(deepcopy=False)]
-    best = study.best_trial(ours)
+    trials = ours.get_trials(deepcopy=False)
     console = Console()
-    lock = own.runs / "trials" / f"{ours.study_name}.lock"
-    live = "being searched" if holder(lock) is not None else "nobody searches it now"
+    process = holder(own.runs / "trials" / f"{ours.study_name}.lock")
+    noted = ours.user_attrs.get(study.SESSION)
     hours = ours.user_attrs.get(study.SECONDS, 0.0) / 3600
+    live = "nobody searches it now"
+    if process is not None and noted is not None:
+        live = f"being searched by process {process} with {noted['workers']} workers"
     counted = f"{len(study.finished(ours))} finished trials in {hours:.2f} hours, {live}"
-    console.print(f"Study {ours.study_name}: {counted}")
+    console.print(f"Study {ours.study_name}: {counted}", highlight=False, soft_wrap=True)
+    if process is not None and noted is not None:
+        console.print(display.session(console, trials, noted).render())
+        return 0
+    best = study.best_trial(ours)
+    rows = [display.row(trial) for trial in trials]
     console.print(display.table(rows, best=best.number if best else None))
     return 0
 

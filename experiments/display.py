@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -59,12 +60,19 @@ def duration(seconds: float) -> str:
 class Screen:
     """Progress of a study, shown as it comes."""
 
-    def __init__(self, console: Console, *, budget: Budget, known: Iterable[Progress]) -> None:
-        """`known`: the trials that are finished already."""
+    def __init__(
+        self,
+        console: Console,
+        *,
+        budget: Budget,
+        known: Iterable[Progress],
+        began: float | None = None,
+    ) -> None:
+        """known: the trials that were finished before; began: when, by the clock; default: now."""
         self.console, self.budget = console, budget
         self.rows = {progress.trial: progress for progress in known}
         self.before = set(self.rows)  # not run now, so not in the pace
-        self.started = time.monotonic()
+        self.began = time.time() if began is None else began
         self.trouble = ""
         self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
 
@@ -87,11 +95,15 @@ class Screen:
     def follow(self, events: Iterator[Progress]) -> None:
         """Show every event."""
         for progress in events:
-            self.rows[progress.trial] = progress
-            if progress.state in ("WAITING", "FAIL"):
-                self.trouble = f"trial {progress.trial}: {progress.reason}"
+            self.take(progress)
             if not self.console.is_terminal:
                 self.console.print(self.line(progress), highlight=False, soft_wrap=True)
+
+    def take(self, progress: Progress) -> None:
+        """Note where a trial is."""
+        self.rows[progress.trial] = progress
+        if progress.state in ("WAITING", "FAIL"):
+            self.trouble = f"trial {progress.trial}: {progress.reason}"
 
     @property
     def best(self) -> Progress | None:
@@ -103,7 +115,7 @@ class Screen:
         """Seconds to the end at the pace so far; unknown before the first epoch of this session."""
         now = [row for row in self.rows.values() if row.trial not in self.before]
         epochs = sum(row.epoch.number for row in now if row.epoch)
-        seconds = time.monotonic() - self.started
+        seconds = time.time() - self.began
         if not epochs:
             return None
         shares = []
@@ -141,7 +153,7 @@ class Screen:
         best = self.best
         rows = list(self.rows.values())
         done, left = sum(map(over, rows)), self.left()
-        foot = f"{done} trials of {self.budget}, {duration(time.monotonic() - self.started)} so far"
+        foot = f"{done} trials of {self.budget}, {duration(time.time() - self.began)} so far"
         if left is not None:
             foot += f", about {duration(left)} to go"
         lines = [Text(foot, "dim")]
@@ -150,6 +162,18 @@ class Screen:
         several = any(row.worker for row in rows)
         shown = table(rows[-ROWS:], best=best.trial if best else None, workers=several)
         return Group(shown, *lines)
+
+
+def session(console: Console, trials: Sequence[Any], session: dict[str, Any]) -> Screen:
+    """The screen of a search that another process is at; session: what it noted of itself."""
+    began = datetime.fromtimestamp(session["began"])  # Optuna's times are local and naive
+    before = [trial for trial in trials if (trial.datetime_complete or began) < began]
+    budget = Budget(**session["budget"])
+    screen = Screen(console, budget=budget, known=map(row, before), began=session["began"])
+    for trial in trials:
+        if trial.state.name != "WAITING" or trial.intermediate_values:
+            screen.take(row(trial))
+    return screen
 
 
 def over(row: Progress) -> bool:

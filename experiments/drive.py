@@ -16,6 +16,7 @@ from centernet.errors import UserError
 from experiments import study
 from experiments.budget import Budget, spent_out
 from experiments.lock import exclusive, holder
+from experiments.methods import exhausted
 from experiments.objective import Progress, Search
 from experiments.registry import pinned
 from experiments.retention import forget, surplus
@@ -78,6 +79,9 @@ def next_trial(search: Search, budget: Budget, hours: float) -> int | None:
     """Give out the next trial, its values suggested; None if the budget does not allow another."""
     epochs = search.base.train.epochs
     if spent_out(budget, study.spent(search.study), hours=hours, next_epochs=epochs):
+        return None
+    space = search.space
+    if space.sampler["name"] == "grid" and exhausted(space, search.base, study.tried(search.study)):
         return None
     trial = study.ask(search.study, search.space, seed=search.base.train.seed)
     config = suggest(trial, search.space, search.base)

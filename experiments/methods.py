@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import optuna
@@ -13,6 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from centernet.config import Config, flatten
 from centernet.errors import UserError, did_you_mean
 from centernet.seed import key
 from experiments.search_space import SearchSpace
@@ -83,6 +84,43 @@ def combinations(space: SearchSpace) -> int:
             raise UserError(f"{path}: the grid sampler needs a `step`")
         total *= count
     return total
+
+
+def exhausted(space: SearchSpace, base: Config, tried: Iterable[dict[str, Any]]) -> bool:
+    """Whether all points of the space's grid were tried."""
+    known = {
+        tuple((path, place(space.parameters[path], value)) for path, value in sorted(point.items()))
+        for point in tried
+    }
+    return all(tuple(sorted(cell.items())) in known for cell in cells(space, base))
+
+
+def cells(space: SearchSpace, base: Config) -> Iterator[dict[str, int]]:
+    """Every point of a grid once, conditions included: each field's place on its axis."""
+
+    def rest(paths: list[str], values: dict[str, Any]) -> Iterator[dict[str, int]]:
+        if not paths:
+            yield {}
+            return
+        path, distribution = paths[0], space.parameters[paths[0]]
+        if not space.active(path, values):
+            yield from rest(paths[1:], values)
+            return
+        for index in range(choices(distribution) or 0):
+            value = distribution.choices[index] if hasattr(distribution, "choices") else None
+            for cell in rest(paths[1:], values | {path: value}):
+                yield {path: index} | cell
+
+    yield from rest(list(space.parameters), flatten(base.model_dump()))
+
+
+def place(distribution: BaseDistribution, value: Any) -> int:
+    """The index of a value of a finite distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return int(distribution.choices.index(value))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    steps: float = (value - distribution.low) / (distribution.step or 1)
+    return round(steps)
 
 
 def choices(distribution: BaseDistribution) -> int | None:

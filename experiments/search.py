@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import signal
+import time
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,9 @@ from experiments.registry import Registry, Version
 from experiments.run import as_yaml
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
-from experiments.suggest import candidates, default_point
+from experiments.suggest import candidates
 from experiments.tracking import Tracker, connect
+from experiments.warm_start import first_points
 
 FREE = ("data.folder", "data.workers", "data.cache_mb", "train.device")  # change no result
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
@@ -45,6 +48,7 @@ def search(options: argparse.Namespace) -> int:
     console = Console()
     own = settings.load(options.settings)
     space = search_space.read(options.space)
+    space = replace(space, warm_start=(*space.warm_start, *options.warm_start))
     make_sampler(space, number=0, seed=0)
     make_pruner(space)
     budget = limits(options, space)
@@ -54,8 +58,7 @@ def search(options: argparse.Namespace) -> int:
     name = study_name(options.study or f"{space.file.stem}-{data}")
     for candidate in candidates(space, base):
         check(candidate)
-    points = [default_point(space, base)]
-    points += [points[0] | point for point in space.enqueue]
+    points = first_points(space, base, own)
     splits = read_training(Path(str(base.data.folder)))
     connect(own)  # before a study is made that could not log
     with exclusive(own.runs / "trials" / f"{name}.lock", busy=f"study {name} is being searched"):
@@ -82,6 +85,7 @@ def search(options: argparse.Namespace) -> int:
         with tracker.open(tags={"data": data}, texts=texts) as parent:
             shared = Search(ours, space, base, data, splits, tracker, parent, folder)
             known = [display.row(trial) for trial in study.finished(ours)]
+            ours.set_user_attr(study.SESSION, session(budget, workers, base, options.gpus))
             crew = launch.crew(shared, workers=workers, per_gpu=options.per_gpu, gpus=options.gpus)
             with (
                 closing(drive(shared, budget, crew)) as events,
@@ -95,6 +99,17 @@ def search(options: argparse.Namespace) -> int:
             text += f"\nReport   {os.path.relpath(page)}"
             console.print(text, highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def session(budget: Budget, workers: int, base: Config, gpus: str | None) -> dict[str, Any]:
+    """What others may know of this search: when it began, what it may spend, on what it runs."""
+    if gpus is None:
+        device = base.train.device
+        cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+        used = list(range(torch.cuda.device_count() if workers > 1 else 1)) if cuda else []
+    else:
+        used = [int(index) for index in gpus.split(",") if index]
+    return {"began": time.time(), "budget": asdict(budget), "workers": workers, "gpus": used}
 
 
 def check_gpus(wanted: str | None) -> None:

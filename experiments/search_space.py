@@ -25,7 +25,8 @@ MANY = 1000  # values of a stepped range beyond which only the bounds are checke
 WHEN = "when"  # of any kind: only with these values of other fields
 KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}
 SECTIONS = (
-    "config", "objectives", "constraints", "parameters", "enqueue", "sampler", "pruner", "budget"
+    "config", "objectives", "constraints", "parameters", "enqueue", "warm_start", "sampler",
+    "pruner", "budget",
 )  # fmt: skip
 AP, COSTS = "AP", ("latency_ms", "parameters_m")  # to be maximised; to be minimised
 
@@ -40,6 +41,7 @@ class SearchSpace:
     pinned: dict[str, Any]
     conditions: dict[str, dict[str, list[Any]]]  # the values of other fields that a field needs
     enqueue: tuple[dict[str, Any], ...]  # known points, tried after the default
+    warm_start: tuple[str, ...]  # studies whose best points are tried after those
     sampler: dict[str, Any]  # name and options
     pruner: dict[str, Any]  # name and options
     budget: Budget
@@ -100,6 +102,7 @@ def _read(file: Path) -> SearchSpace:
         pinned=pinned,
         conditions=conditions,
         enqueue=tuple(_point(point, parameters, base) for point in points),
+        warm_start=_names(tree.get("warm_start", [])),
         sampler=_named(tree.get("sampler", "tpe"), "sampler"),
         pruner=_named(tree.get("pruner", "median"), "pruner"),
         budget=budget.read(tree.get("budget", {})),
@@ -226,6 +229,14 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     if not math.isfinite(value) or (whole and not isinstance(value, int)):
         return False
     return distribution._contains(distribution.to_internal_repr(value))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """`study`, or `[study, ...]`."""
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError("warm_start: expected names of studies")
+    return tuple(names)
 
 
 def _named(value: Any, section: str) -> dict[str, Any]:

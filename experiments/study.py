@@ -33,7 +33,8 @@ ACCUMULATE = "accumulate"  # parts of a batch, after it ran out of memory
 COSTS = "costs"  # of its detector
 KEPT = "kept"  # bytes of its weights in MLflow
 FORGOTTEN = "forgotten"  # user attribute of a study: trials whose weights were deleted since
-SECONDS = "seconds"  # user attribute of a study: of searching so far
+SECONDS = "seconds"  # user attributes of a study: of searching so far
+SESSION = "session"  # when the search that is or was last at it began, its budget, workers, GPUs
 VALUE = "AP"  # the objective: COCO AP of the EMA weights on val
 
 
@@ -216,6 +217,12 @@ def distributions(study: optuna.Study) -> dict[str, Any]:
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that used up budget: complete, pruned and failed."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+
+def tried(study: optuna.Study) -> list[dict[str, Any]]:
+    """The values of all trials that were given out and are not queued."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial.params for trial in trials if trial.state != TrialState.WAITING]
 
 
 def running(study: optuna.Study) -> list[FrozenTrial]:

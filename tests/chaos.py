@@ -72,11 +72,24 @@ def end(kind: str, search: int, home: Path, chance: random.Random) -> bool:
     elif kind == "search":
         victims = [search]
     else:
-        victims = [search, *(child.pid for child in psutil.Process(search).children(True))]
+        everything = [psutil.Process(search), *psutil.Process(search).children(True)]
+        assert heard_by_others(everything) == []
+        victims = [process.pid for process in everything]
     for victim in victims:
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGSTOP if kind == "hang" else signal.SIGKILL)
     return bool(victims)
+
+
+def heard_by_others(processes: Sequence[psutil.Process]) -> list[str]:
+    """Addresses on which they listen for other machines."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            for one in process.net_connections("inet"):
+                if one.status == psutil.CONN_LISTEN and "127.0.0.1" not in one.laddr.ip:
+                    found.append(f"{process.name()} {one.laddr.ip}:{one.laddr.port}")
+    return found
 
 
 def twins(own: Settings, name: str, scratch: Path) -> tuple[int, list[str]]:

@@ -17,6 +17,7 @@ class Postgres:
     """A server on a socket in its own folder, with a database for studies and one for runs."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.server = PostgresServer(folder)
         self.server.start()
         for name in ("studies", "runs"):

@@ -14,6 +14,7 @@ ONLY = {
         "suggest",
         "methods",
         "pruning",
+        "warm_start",
         "study",
         "objective",
         "audit",

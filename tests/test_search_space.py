@@ -5,9 +5,11 @@ import pytest
 
 from centernet.config import field_paths, flatten, load
 from centernet.errors import UserError
-from experiments.methods import PRUNERS, SAMPLERS, make_pruner, make_sampler
+from experiments.methods import PRUNERS, SAMPLERS, exhausted, make_pruner, make_sampler
 from experiments.search_space import read
+from experiments.settings import Settings
 from experiments.suggest import default_point, suggest
+from experiments.warm_start import first_points
 
 SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 
@@ -30,12 +32,51 @@ def test_every_shipped_space_suggests_valid_configs_of_what_it_names(file: Path)
     assert set(default_point(space, base)) <= set(space.parameters)
 
 
-@pytest.mark.parametrize("name", ["weights", "full"])
-def test_the_spaces_of_weights_try_the_papers(name: str) -> None:
+MISSION = {
+    "loss.size_weight": 0.1,
+    "loss.offset_weight": 0.1,
+    "targets.sigma_divisor": 6.0,
+}
+PAPER = MISSION | {"loss.offset_weight": 1.0, "targets.sigma_divisor": 11.0}
+
+
+@pytest.mark.parametrize("name", ["smoke", "weights", "full"])
+def test_the_spaces_of_weights_try_the_missions_and_the_papers_first(
+    name: str, settings: Settings
+) -> None:
     space = read(next(file for file in SPACES if file.stem == name))
-    paper = {"loss.size_weight": 0.1, "loss.offset_weight": 1.0, "targets.sigma_divisor": 11.0}
-    assert any(paper.items() <= point.items() for point in space.enqueue)
-    assert space.pinned["loss.heatmap_weight"] == 1.0
+    base = load(space.config, space.pinned)
+    first = first_points(space, base, settings)[:3]
+    for known in (MISSION, PAPER):
+        assert any(known.items() <= point.items() for point in first)
+    assert flatten(base.model_dump())["loss.heatmap_weight"] == 1.0
+
+
+GRID = """
+parameters:
+  loss.size_loss: {type: categorical, choices: [l1, giou]}
+  targets.sigma_rule: {type: categorical, choices: [area, overlap]}
+  targets.sigma_divisor: {type: float, low: 4.0, high: 4.3, step: 0.1, when: {targets.sigma_rule: area}}
+  optim.batch_size: {type: int, low: 8, high: 16, step: 8, when: {loss.size_loss: l1}}
+sampler: grid
+"""
+
+
+def test_a_grid_ends_when_each_of_its_points_was_tried_once(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    space = read(tmp_path / "grid.yaml")
+    base = load(space.config)
+    study = optuna.create_study(direction="maximize")
+    tried: list[dict[str, object]] = []
+    while not exhausted(space, base, tried):
+        study.sampler = make_sampler(space, number=len(tried), seed=0)
+        trial = study.ask()
+        suggest(trial, space, base)
+        tried.append(trial.params)
+        study.sampler = optuna.samplers.RandomSampler()  # as when a trial is run
+        study.tell(trial, 0.0)
+    assert len(tried) == (2 + 1) * (4 + 1)
+    assert len({tuple(sorted(point.items())) for point in tried}) == len(tried)
 
 
 GOOD = "optim.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}"

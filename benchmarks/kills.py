@@ -2,7 +2,7 @@
 
 Studies and runs are in a PostgreSQL server, which is itself stopped at once and started again.
 
-PYTHONPATH=tests .venv/bin/python benchmarks/chaos.py [KILLS]     one JSON object
+PYTHONPATH=tests .venv/bin/python benchmarks/kills.py [KILLS]     one JSON object
 """
 
 import json
