@@ -12,6 +12,8 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Protocol
 
+import psutil
+
 from centernet.errors import UserError
 from experiments import study
 from experiments.budget import Budget, spent_out
@@ -66,13 +68,24 @@ def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, Non
             if budget.hours is not None and clock.hours >= budget.hours:
                 return
     finally:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # this takes a moment, and is needed
+        before = signal.signal(signal.SIGINT, at_once)  # this takes a moment, and is wanted
         try:
             crew.close()
             clock.tick(now=True)
             settle(search)
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def at_once(*_: object) -> None:
+    """Ctrl-C for the second time: end as by kill -9, which the next search mends."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h\n")  # the live table hides the cursor
+        sys.stderr.flush()
+    os._exit(130)
 
 
 def next_trial(search: Search, budget: Budget, hours: float) -> int | None:

@@ -44,8 +44,13 @@ def report(
     distributions: dict[str, BaseDistribution],
     links: dict[int, str],
     picture: bytes | None,
+    watts: float | None,
 ) -> Page:
-    """The page of a study; links: to each trial's run; picture: what the best trial detects."""
+    """The page of a study.
+
+    links: to each trial's run; picture: what the best trial detects; watts: that the GPUs drew on
+    average, where it was measured.
+    """
     trials = [t for t in ours.get_trials(deepcopy=False) if t.state.name != "WAITING"]
     rows = [
         Row(t.number, t.state.name, study.score(t), t.intermediate_values, t.params) for t in trials
@@ -65,7 +70,7 @@ def report(
     html = template.substitute(
         name=escape(ours.study_name),
         lead=escape(answer(best, study.find_trial(ours, 0))),
-        facts="".join(fact(value, name) for name, value in cost(ours, trials).items()),
+        facts="".join(fact(value, name) for name, value in cost(ours, trials, watts).items()),
         sections="".join(sections),
     )
     names = ("history", "epochs", "importances", "slices", "parallel")
@@ -211,7 +216,7 @@ def answer(best: FrozenTrial | None, default: FrozenTrial) -> str:
     )
 
 
-def cost(ours: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, str]:
+def cost(ours: optuna.Study, trials: Sequence[FrozenTrial], watts: float | None) -> dict[str, str]:
     """What the study took, and what pruning saved."""
     used = sum(trial.last_step or 0 for trial in trials)
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
@@ -221,6 +226,10 @@ def cost(ours: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, str]:
     complete = sum(trial.state.name == "COMPLETE" for trial in trials)
     failed = sum(trial.state.name == "FAIL" for trial in trials)
     searched = float(ours.user_attrs.get(study.SECONDS, 0.0)) / 3600
+    gpus = ours.user_attrs.get(study.SESSION, {}).get("gpus", [])
+    devices = {"GPU-hours": f"{len(gpus) * searched:.2f}"} if gpus else {}
+    if watts is not None:
+        devices["kWh of the GPUs"] = f"{watts * searched / 1000:.2f}"
     return {
         "trials": str(len(trials)),
         "complete / pruned / failed": f"{complete} / {len(pruned)} / {failed}",
@@ -228,6 +237,7 @@ def cost(ours: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, str]:
         f"epochs saved by pruning ({saved / max(saved + used, 1):.0%})": str(saved),
         "hours of searching": f"{searched:.2f}",
         "hours of trials": f"{training:.2f}",
+        **devices,
     }
 
 

@@ -79,7 +79,7 @@ def search(options: argparse.Namespace) -> int:
             markup=False,
             soft_wrap=True,
         )
-        for remark in lint(space, base):
+        for remark in lint(replace(space, budget=budget), base):
             console.print(f"Remark   {remark}", highlight=False, markup=False, soft_wrap=True)
         texts = {"search_space.yaml": space.file.read_text(), "config.yaml": as_yaml(base)}
         with tracker.open(tags={"data": data}, texts=texts) as parent:
@@ -233,6 +233,7 @@ def write_report(own: Settings, ours: Any, tracker: Tracker) -> Path:
         distributions=distributions,
         links={number: tracker.link(run_id) for number, run_id in runs.items()},
         picture=picture,
+        watts=tracker.watts(ours.user_attrs.get(study.SESSION, {}).get("gpus", [])),
     )
     folder: Path = own.runs / "reports" / str(ours.study_name)
     files = {"report.html": page.html.encode()}

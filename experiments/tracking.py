@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -204,6 +204,21 @@ class Tracker:
             return Path(self.client.download_artifacts(run_id, PICTURE)).read_bytes()
         except (MlflowException, OSError):
             return None
+
+    def watts(self, gpus: Iterable[int]) -> float | None:
+        """What these GPUs drew together, on average over all samples; None: it was not measured."""
+        runs, total = self.trials(), None
+        for gpu in gpus:
+            metric = f"system/gpu_{gpu}_power_usage_watts"
+            drawn = [
+                value
+                for run in runs
+                if metric in run.data.metrics
+                for _, value in self.history(run.info.run_id, metric)
+            ]
+            if drawn:
+                total = (total or 0.0) + sum(drawn) / len(drawn)
+        return total
 
     def keep_report(self, folder: Path) -> None:
         """Keep the study's report with its own run."""

@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from experiments import charts
 from experiments.report import importances, position, report
-from experiments.study import EPOCHS
+from experiments.study import EPOCHS, SECONDS, SESSION
 
 SPACE = {
     "loss.size_weight": FloatDistribution(0.02, 2.0, log=True),
@@ -48,8 +48,12 @@ def a_study(count: int) -> optuna.Study:
 
 def test_the_page_names_the_best_and_counts_what_it_cost() -> None:
     study = a_study(20)
-    page = report(study, distributions=SPACE, links={3: "http://127.0.0.1/#/3"}, picture=b"png")
+    study.set_user_attr(SECONDS, 7200.0)
+    study.set_user_attr(SESSION, {"gpus": [0, 1]})
+    links = {3: "http://127.0.0.1/#/3"}
+    page = report(study, distributions=SPACE, links=links, picture=b"png", watts=500.0)
     html = page.html
+    assert "<b>4.00</b><span>GPU-hours" in html and "<b>1.00</b><span>kWh of the GPUs" in html
     assert "Best: trial 3, val AP 43.5" in html
     assert "16 / 4 / 0" in html and ">52<" in html  # 16 complete with 3 epochs, 4 pruned with 1
     assert "epochs saved by pruning (13%)" in html and ">8<" in html
@@ -63,7 +67,8 @@ def test_the_page_names_the_best_and_counts_what_it_cost() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_young_study_has_a_page_too(count: int) -> None:
-    assert "Best: trial" in report(a_study(count), distributions=SPACE, links={}, picture=None).html
+    page = report(a_study(count), distributions=SPACE, links={}, picture=None, watts=None)
+    assert "Best: trial" in page.html and "GPU" not in page.html
 
 
 def test_importances_find_the_field_that_matters() -> None:
