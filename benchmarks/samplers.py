@@ -1,10 +1,10 @@
-"""Which sampler and pruner find the best with the fewest epochs? Searches over a table of trainings.
+"""Which sampler and pruner find the best with the fewest epochs? Searches in a table of trainings.
 
 .venv/bin/python benchmarks/samplers.py table PART PARTS    train its share of the table's points
-.venv/bin/python benchmarks/samplers.py race                searches over the table: a table, a chart
+.venv/bin/python benchmarks/samplers.py race                search it: rows, and a chart
 
 The table holds the AP after each epoch of every point of a grid, trained once: training is
-deterministic, so a search that asks for a point of the grid gets what it would get from training it.
+deterministic, so a search that asks for one of them gets what it would get from training it.
 The samplers see continuous fields; what they suggest is taken to the nearest point. All begin
 without known points. The pruners judge as in a search (experiments/pruning.py).
 """
@@ -87,7 +87,7 @@ def fill(part: int, parts: int) -> None:
         for index, point in enumerate(points()):
             if index % parts != part or json.dumps(point) in known:
                 continue
-            small = {"data.folder": str(data), "data.height": 48, "data.width": 64}
+            small = {"data.folder": str(data), "data.height": 64, "data.width": 64}
             small |= {"train.epochs": EPOCHS, "train.threads": 1, "optim.warmup_steps": 10}
             folder = Path(scratch) / str(index)
             curve = [epoch.metrics["AP"] for epoch in train(load("demo", small | point), folder)]
