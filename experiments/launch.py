@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from experiments import study
 from experiments.drive import Crew
 from experiments.objective import Progress, Search, failed, objective
+from experiments.patience import Away, patient
 
 START = 300.0  # seconds that a worker may take until its first word
 TICK = 0.5  # seconds to wait for something to happen
@@ -65,7 +67,7 @@ class Worker:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        self.search: Search = search()
+        self.search: Search = patient(search, transient=is_away, seconds=START)()
 
     def run(self, number: int) -> Iterator[Progress]:
         """Run or continue a trial."""
@@ -191,9 +193,21 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
 
     own: dict[str, Any] = {"_temp_dir": scratch, "_node_ip_address": "127.0.0.1"}
     own |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    terminated = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **({} if remote else own))
     global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")  # the screen is ours
+    ray._private.worker.print_to_stdstream = silent  # likewise: what its daemons have to say
+    signal.signal(signal.SIGTERM, terminated)  # in place of Ray's, which prints a stack trace
     return ray
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a store did not answer."""
+    return isinstance(error, Away)
+
+
+def silent(*_: Any, **__: Any) -> None:
+    """Say nothing."""
 
 
 def why(error: Exception) -> str:

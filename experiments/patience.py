@@ -5,6 +5,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+
+class Away(ConnectionError):
+    """A store that does not answer."""
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0  # seconds between two tries
@@ -15,7 +20,8 @@ def patient(
 ) -> Callable[P, R]:
     """The call, tried again for up to `seconds` while what it raises is `transient`.
 
-    Only for calls that may be made twice: the first may have worked and its answer been lost.
+    Only for calls that may be made twice: the first may have worked and its answer been lost. What
+    is transient to the end raises Away.
     """
 
     @wraps(call)
@@ -25,8 +31,10 @@ def patient(
             try:
                 return call(*arguments, **named)
             except Exception as error:
-                if not transient(error) or time.monotonic() + wait > until:
+                if not transient(error):
                     raise
+                if time.monotonic() + wait > until:
+                    raise Away(f"no answer for {seconds / 60:g} minutes: {error}") from error
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
 

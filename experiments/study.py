@@ -15,7 +15,7 @@ from centernet.errors import UserError, did_you_mean
 from centernet.seed import cores
 from experiments.lock import exclusive
 from experiments.methods import make_pruner, make_sampler
-from experiments.patience import patient
+from experiments.patience import Away, patient
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings, sqlite_file
 
@@ -35,6 +35,7 @@ KEPT = "kept"  # bytes of its weights in MLflow
 FORGOTTEN = "forgotten"  # user attribute of a study: trials whose weights were deleted since
 SECONDS = "seconds"  # user attributes of a study: of searching so far
 SESSION = "session"  # when the search that is or was last at it began, its budget, workers, GPUs
+CACHED = {"_get_trials", "_create_new_trial"}  # what Optuna's cache calls behind its storage's back
 VALUE = "AP"  # the objective: COCO AP of the EMA weights on val
 
 
@@ -54,8 +55,8 @@ def open_storage(settings: Settings) -> optuna.storages.RDBStorage:
                 storage.engine.dispose()  # connections from before
             return wait_for(storage, settings.outage_minutes * 60)
     except (SQLAlchemyError, sqlite3.Error, ImportError, optuna.exceptions.OptunaError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the studies at {settings.studies}: {reason}") from None
+        kind = Away if away(error) else UserError
+        raise kind(f"the studies at {settings.studies}: {str(error).splitlines()[0]}") from None
 
 
 def trust_the_system(connection: Any, _: Any) -> None:
@@ -65,9 +66,10 @@ def trust_the_system(connection: Any, _: Any) -> None:
 
 def wait_for(storage: optuna.storages.RDBStorage, seconds: float) -> optuna.storages.RDBStorage:
     """The storage, each of whose calls waits while its database is away."""
-    for name in dir(optuna.storages.BaseStorage):
+    public = {name for name in dir(optuna.storages.BaseStorage) if not name.startswith("_")}
+    for name in public | CACHED:
         call = getattr(storage, name)
-        if not name.startswith("_") and callable(call):
+        if callable(call):
             setattr(storage, name, patient(call, transient=away, seconds=seconds))
     return storage
 

@@ -25,7 +25,7 @@ from centernet.dataset.split import Split
 from centernet.errors import UserError, one_line, without_passwords
 from experiments import provenance
 from experiments.lock import exclusive
-from experiments.patience import Patient, patient
+from experiments.patience import Away, Patient, patient
 from experiments.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
 from experiments.settings import Settings, sqlite_file
 from experiments.study import write_ahead
@@ -259,9 +259,8 @@ def connect(settings: Settings) -> MlflowClient:
             client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
         client.search_experiments(max_results=1)  # at once: nobody waits for a wrong address
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
-        raise UserError(
-            f"MLflow at {settings.tracking_uri}: {str(error).splitlines()[0]}"
-        ) from None
+        kind = Away if away(error) else UserError
+        raise kind(f"MLflow at {settings.tracking_uri}: {str(error).splitlines()[0]}") from None
     waiting: Any = Patient(client, transient=away, seconds=settings.outage_minutes * 60)
     return cast(MlflowClient, waiting)
 

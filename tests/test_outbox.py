@@ -6,15 +6,15 @@ import time
 import pytest
 
 from experiments.outbox import Outbox
-from experiments.patience import Patient, patient
+from experiments.patience import Away, Patient, patient
 
 
-class Away(Exception):
+class Gone(Exception):
     """The store does not answer."""
 
 
 def is_away(error: Exception) -> bool:
-    return isinstance(error, Away)
+    return isinstance(error, Gone)
 
 
 def test_everything_is_written_once_in_order_and_in_few_batches() -> None:
@@ -36,13 +36,13 @@ def test_everything_is_written_once_in_order_and_in_few_batches() -> None:
 
 def test_what_the_writer_raises_reaches_the_one_who_puts() -> None:
     def write(_: list[int]) -> None:
-        raise Away
+        raise Gone
 
     outbox = Outbox(write)
     outbox.put(1)
-    with pytest.raises(Away):
+    with pytest.raises(Gone):
         outbox.close()
-    with pytest.raises(Away):
+    with pytest.raises(Gone):
         outbox.put(2)
 
 
@@ -71,7 +71,7 @@ def test_a_call_is_tried_until_the_store_is_back() -> None:
     def flaky() -> str:
         calls.append(time.monotonic())
         if len(calls) < 3:
-            raise Away
+            raise Gone
         return "answer"
 
     assert patient(flaky, transient=is_away, seconds=10)() == "answer"
@@ -85,7 +85,7 @@ def test_another_error_is_raised_at_once_and_a_long_outage_in_the_end() -> None:
 
         def gone(self) -> None:
             self.calls += 1
-            raise Away
+            raise Gone
 
         def wrong(self) -> None:
             self.calls += 1
@@ -96,6 +96,6 @@ def test_another_error_is_raised_at_once_and_a_long_outage_in_the_end() -> None:
     with pytest.raises(ValueError):
         waiting.wrong()
     assert store.calls == 1 and waiting.name == "store"
-    with pytest.raises(Away):
+    with pytest.raises(Away, match="no answer"):
         waiting.gone()
     assert store.calls > 2
