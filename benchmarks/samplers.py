@@ -38,7 +38,6 @@ AXES = {  # on a log scale, from end to end
     "optim.lr": (2.0e-4, 3.0e-2, 6),
     "targets.sigma_divisor": (4.0, 40.0, 4),
     "loss.size_weight": (0.03, 1.0, 3),
-    "loss.offset_weight": (0.03, 1.0, 2),
 }
 EPOCHS = 6
 SPACE = "\n".join([

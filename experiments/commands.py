@@ -77,6 +77,10 @@ def status(options: argparse.Namespace) -> int:
     console.print(f"Study {ours.study_name}: {counted}", highlight=False, soft_wrap=True)
     if process is not None and noted is not None:
         console.print(display.session(console, trials, noted).render())
+        for log in sorted((own.runs / "logs" / ours.study_name).glob("worker-*.log")):
+            said = log.read_text(errors="replace").splitlines()[-1:]
+            text = f"{log.stem}: {''.join(said)}"
+            console.print(text, style="dim", highlight=False, markup=False)
         return 0
     best = study.best_trial(ours)
     rows = [display.row(trial) for trial in trials]
