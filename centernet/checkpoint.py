@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from base64 import b64encode
-from hashlib import blake2b
+from hashlib import sha256  # twice as fast as blake2b where the processor knows it
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,14 @@ def digests(*groups: Tensors) -> list[bytes]:
 def digest_one(name: str, tensor: Tensor) -> bytes:
     """Digest of one named tensor, bit for bit."""
     content = tensor.detach().cpu().contiguous()
-    found = blake2b(f"{name} {content.dtype} {tuple(content.shape)}".encode(), digest_size=16)
+    found = sha256(f"{name} {content.dtype} {tuple(content.shape)}".encode())
     found.update(content.reshape(-1).view(torch.uint8).numpy().data)
     return found.digest()
 
 
 def combined(digests: list[bytes]) -> str:
     """One digest of them all."""
-    return blake2b(b"".join(digests), digest_size=16).hexdigest()
+    return sha256(b"".join(digests)).hexdigest()[:32]
 
 
 def short(digests: list[bytes]) -> str:

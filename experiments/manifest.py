@@ -3,10 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from centernet.dataset import coco
 from centernet.dataset.split import Split
+from centernet.dataset.split import fingerprint as of_records
+from centernet.errors import UserError
 
 Manifest = dict[str, str]  # path below the data folder -> SHA-256
 
@@ -36,6 +40,24 @@ def current(folder: Path, names: Iterable[str]) -> Manifest:
             if path.is_relative_to(images) and path.is_file():
                 found[f"images/{path.relative_to(images)}"] = sha256(path)
     return found
+
+
+def fingerprint(folder: Path, name: str, then: Manifest) -> str | None:
+    """Of a split as it lies there now, but for images that `then` knows; none if it is broken.
+
+    So it says whether the truth of a split is what it was, whatever became of its images.
+    """
+    try:
+        split = coco.inspect(folder, name)
+    except UserError:
+        return None
+    images = (folder / "images").resolve()
+    paths = [f"images/{record.file.relative_to(images)}" for record in split.records]
+    records = [
+        replace(record, digest=then.get(path, record.digest))
+        for record, path in zip(split.records, paths, strict=True)
+    ]
+    return of_records(split.classes, records)
 
 
 def listed(file: Path) -> list[str]:

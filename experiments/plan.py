@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from centernet.dataset import coco
 from centernet.dataset.demo import demo_folder
 from centernet.errors import UserError
 from experiments import provenance, restore
 from experiments.differences import Difference, differences, unequal
-from experiments.manifest import current
+from experiments.manifest import current, fingerprint
 from experiments.record import Recorded
 from experiments.settings import Settings
 from experiments.verdict import Deviation, tolerance
@@ -130,7 +129,7 @@ def data_differences(then: Recorded, folder: Path) -> list[Difference]:
     """Files of the data that are not as they were; splits, where no file was recorded."""
     recorded = dict(then.identity["data"])
     if then.manifest is None:
-        now = {name: fingerprint(folder, name) or "broken" for name in recorded}
+        now = {name: fingerprint(folder, name, {}) or "broken" for name in recorded}
         return unequal("data", recorded, now)
     found = unequal("data", then.manifest, current(folder, recorded))
     names = {f"{name}.json": name for name in recorded}
@@ -138,16 +137,8 @@ def data_differences(then: Recorded, folder: Path) -> list[Difference]:
         one
         for one in found
         if one.name not in names  # a JSON may be written anew with the same in it
-        or fingerprint(folder, names[one.name]) != recorded[names[one.name]]
+        or fingerprint(folder, names[one.name], then.manifest) != recorded[names[one.name]]
     ]
-
-
-def fingerprint(folder: Path, name: str) -> str | None:
-    """Of a split as it lies there now; none if it cannot be read."""
-    try:
-        return coco.inspect(folder, name).fingerprint
-    except UserError:
-        return None
 
 
 def verified(plan: Plan) -> list[str]:

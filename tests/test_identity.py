@@ -10,7 +10,7 @@ from centernet.dataset.coco import read_training
 from centernet.structures import Epoch
 from experiments import provenance
 from experiments.differences import Difference, differences, unequal
-from experiments.manifest import current, manifest
+from experiments.manifest import current, fingerprint, manifest
 from experiments.verdict import Comparison, Deviation, numeric, tolerance
 
 
@@ -59,7 +59,8 @@ def test_a_record_of_before_is_compared_in_what_it_says(now: dict[str, object]) 
 
 
 def test_a_changed_a_new_and_a_missing_file_of_the_data_are_named(own_data: Path) -> None:
-    then = manifest(own_data, read_training(own_data))
+    splits = read_training(own_data)
+    then = manifest(own_data, splits)
     assert then == current(own_data, ("train", "val"))
     assert len(then) == 24 + 8 + 2
     picture = own_data / "images" / "train-0003.jpg"
@@ -70,7 +71,11 @@ def test_a_changed_a_new_and_a_missing_file_of_the_data_are_named(own_data: Path
         "data images/train-0003.jpg: changed",
         "data images/val-0001.jpg: removed",
     ]
+    digests = {split.name: split.fingerprint for split in splits}
+    assert fingerprint(own_data, "train", then) == digests["train"]  # the boxes are as they were
+    assert fingerprint(own_data, "train", {}) != digests["train"]
     (own_data / "val.json").write_text("[]")
+    assert fingerprint(own_data, "val", then) is None
     assert len(current(own_data, ("train", "val"))) == 24 + 2
 
 
