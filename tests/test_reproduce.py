@@ -1,15 +1,20 @@
 """A trial again, from the tracking store alone: restored, compared, and one verdict."""
 
+import errno
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import tiny_values
+from conftest import REPOSITORY, tiny_values
 from journey import SPACE, named, run, suspected
 
+from centernet.structures import Epoch
+from centernet.train import train
 from experiments import objective, provenance
 from experiments.record import Archive
-from experiments.settings import Settings
+from experiments.settings import Settings, load
 from experiments.tracking import connect
 
 
@@ -102,25 +107,56 @@ def test_another_thread_count_is_named_and_has_a_tolerance(place: Path) -> None:
     assert named(out) == ["threads: 2 -> 1"] and "at every epoch AP by" in out
 
 
-def small_study(place: Path, name: str, values: dict[str, object]) -> None:
-    """A study of one trial in `place`."""
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for studies of one trial."""
+    home = tmp_path_factory.mktemp("short")
+    (home / "mlflow.yaml").write_text((REPOSITORY / "mlflow.yaml").read_text())
+    return home
+
+
+def small_study(home: Path, name: str, values: dict[str, object], status: int = 0) -> None:
+    """A study of one trial in `home`."""
     lines = (f"{path}: {json.dumps(value)}\n" for path, value in values.items())
-    (place / f"{name}.yaml").write_text("".join(lines))
-    (place / f"{name}-space.yaml").write_text(SPACE.replace("base.yaml", f"{name}.yaml"))
-    run(place, "search", "--space", f"{name}-space.yaml", "--study", name, "--trials", 1)
+    (home / f"{name}.yaml").write_text("".join(lines))
+    (home / f"{name}-space.yaml").write_text(SPACE.replace("base.yaml", f"{name}.yaml"))
+    words = ("--space", f"{name}-space.yaml", "--study", name, "--trials", 1)
+    run(home, "search", *words, status=status)
 
 
-def test_a_training_whose_loss_diverged_fails_again_as_it_did(place: Path, data: Path) -> None:
-    small_study(place, "wild", tiny_values(data) | {"optim.lr": 1e12, "optim.clip_norm": 1e12})
-    out = run(place, "reproduce", 0, "--study", "wild")
+def test_a_training_whose_loss_diverged_fails_again_as_it_did(short: Path, data: Path) -> None:
+    small_study(short, "wild", tiny_values(data) | {"optim.lr": 1e12, "optim.clip_norm": 1e12})
+    out = run(short, "reproduce", 0, "--study", "wild")
     assert ": FAIL after " in out and "IDENTICAL" in out and "; it failed as then: epoch " in out
 
 
 def test_a_pruned_training_is_compared_up_to_its_end(
-    place: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = objective.prune
     monkeypatch.setattr(objective, "prune", lambda *words: report(*words) or True)
-    small_study(place, "cut", tiny_values(data))
-    out = run(place, "reproduce", 0, "--study", "cut")
+    small_study(short, "cut", tiny_values(data))
+    out = run(short, "reproduce", 0, "--study", "cut")
     assert ": PRUNED after 1 epochs" in out and "IDENTICAL: 1 epoch, every loss" in out
+
+
+def test_a_trial_continued_on_another_processor_keeps_both_and_names_it(
+    short: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*words: Any) -> Iterator[Epoch]:
+        yield next(train(*words))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(objective, "train", full)
+        small_study(short, "moved", tiny_values(data), status=2)
+    with monkeypatch.context() as elsewhere:
+        other = provenance.hardware() | {"cpu": "Another CPU"}
+        elsewhere.setattr(provenance, "hardware", lambda: other)
+        small_study(short, "moved", tiny_values(data))
+    archive = Archive(load(short / "mlflow.yaml"))
+    then = archive.read(archive.find("0", "moved"))
+    assert then.identity["cpu"] == provenance.hardware()["cpu"]
+    assert [later["cpu"] for later in then.continued] == ["Another CPU"]
+    out = run(short, "reproduce", 0, "--study", "moved", "--epochs", 2)
+    assert "with another hardware cpu: " in out and "IDENTICAL: the first 2 of 3" in out
