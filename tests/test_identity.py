@@ -7,11 +7,9 @@ import pytest
 from conftest import tiny_values
 
 from centernet.dataset.coco import read_training
-from centernet.structures import Epoch
 from experiments import provenance
-from experiments.differences import Difference, differences, unequal
+from experiments.differences import differences, unequal
 from experiments.manifest import current, fingerprint, manifest
-from experiments.verdict import Comparison, Deviation, numeric, tolerance
 
 
 @pytest.fixture
@@ -77,41 +75,3 @@ def test_a_changed_a_new_and_a_missing_file_of_the_data_are_named(own_data: Path
     (own_data / "val.json").write_text("[]")
     assert fingerprint(own_data, "val", then) is None
     assert len(current(own_data, ("train", "val"))) == 24 + 2
-
-
-def epoch(tensors: str, *, loss: float = 1.0, ap: float = 50.0) -> Epoch:
-    return Epoch(1, {"total": loss}, {"AP": ap}, 0, 0, 0, 0, tensors, False, tensors=tensors)
-
-
-def test_the_first_tensor_that_differs_is_named() -> None:
-    one = Comparison(epoch("aaaabbbbcccc"), epoch("aaaaBBBBCCCC", loss=1.1, ap=49.0))
-    assert one.differs == ["loss/total", "val/AP", "weights"]
-    assert one.tensors(["x", "y", "z"]) == "tensor y and 1 more of 3"
-    assert one.tensors([]) == "tensor number 2 and 1 more of 3"
-    assert one.deviation.ap == 1 and one.deviation.loss == pytest.approx(0.1)
-    assert Comparison(epoch(""), epoch("aaaa")).tensors([]) == ""
-
-
-def test_a_deviation_without_a_number_is_beyond_every_limit() -> None:
-    one = Comparison(epoch("a"), epoch("b", loss=float("nan")))
-    assert not one.deviation.within(Deviation(100, 100))
-    assert Comparison(epoch("a"), epoch("a")).deviation.within(Deviation())
-
-
-def test_a_tolerance_is_stated_for_threads_and_processors_but_for_no_other_cause() -> None:
-    threads = Difference("threads", "threads", "2", "1")
-    cpu = Difference("hardware", "cpu", "A", "B")
-    assert tolerance("cpu", "deterministic", []) is None  # the same bits, then
-    assert tolerance("cpu", "deterministic", [threads])
-    assert tolerance("cpu", "fast", [threads, cpu])
-    for kind in ("source", "package", "data", "device"):
-        other = Difference(kind, "centernet/x.py", "1", "2")
-        assert tolerance("cpu", "deterministic", [threads, other]) is None
-    idle = Difference("source", "experiments/x.py", "1", "2")
-    assert tolerance("cpu", "deterministic", [threads, idle])
-
-
-def test_a_diverged_loss_is_known_by_its_words() -> None:
-    assert numeric("epoch 3, step 12: the size loss is nan")
-    assert numeric("epoch 1, step 2: the gradient is -inf")
-    assert not numeric("its process was killed (by someone, or for want of memory)")
