@@ -160,7 +160,7 @@ def verified(plan: Plan) -> list[str]:
         lines.append("  nothing differs now")
     if plan.hindrance:
         return [*lines, f"  the code cannot be restored: {plan.hindrance}"]
-    if plan.old_code and then.patch:
+    if plan.old_code and restore.trains(then.patch or ""):
         lines.append(f"  runs {identity['patch']}, code from the store: --trust-patch")
     return [*lines, f"  expected: {expected(plan)}"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from centernet.errors import UserError, one_line
 from experiments import replay
-from experiments.differences import unequal
+from experiments.differences import TRAINS, unequal
 from experiments.provenance import VARIABLES, git, patch_name, sources
 from experiments.record import Recorded
 
@@ -39,10 +39,10 @@ def obstacle(then: Recorded, root: Path, *, trust: bool) -> str:
             "--as-is trains with the code that is here"
         )
     if then.identity.get("dirty") and "sources" in then.identity:
+        if then.patch is not None and not trains(then.patch):
+            return ""
         if then.patch is None or patch != patch_name(then.patch):
-            return (
-                "its uncommitted changes were not kept; --as-is trains with the code that is here"
-            )
+            return "its uncommitted changes were not kept; --as-is trains with what is here"
         if not trust:
             return (
                 f"it had uncommitted changes: {patch} of its run is code from the store; "
@@ -56,16 +56,29 @@ def code(then: Recorded, root: Path, folder: Path) -> Iterator[Path]:
     """The code of then, checked out below `folder` while the block runs; no `obstacle` is there."""
     commit = str(then.identity["commit"])
     tree = folder / "code"
-    if git(root, "worktree", "add", "--detach", "--force", str(tree), commit) is None:
+    if git(root, "worktree", "add", "--detach", str(tree), commit) is None:
         raise UserError(f"git cannot check commit {commit[:12]} out into {tree}")
     try:
-        place = tree / (git(root, "rev-parse", "--show-prefix") or "")
-        if then.patch and git(place, "apply", "--whitespace=nowarn", "-", text=then.patch) is None:
-            raise UserError(f"git cannot apply {then.identity['patch']} to commit {commit[:12]}")
+        below = git(root, "rev-parse", "--show-prefix") or ""  # of a larger repository
+        if then.patch and trains(then.patch):
+            apply(then.patch, tree, below)
+        place = tree / below
         check(place, then)
         yield place
     finally:
         git(root, "worktree", "remove", "--force", str(tree))
+
+
+def trains(patch: str) -> bool:
+    """Whether a patch changes code that decides a training's bits."""
+    return bool(re.search(rf"^diff --git .*\b{TRAINS}", patch, re.MULTILINE))
+
+
+def apply(patch: str, tree: Path, below: str) -> None:
+    """Change the files of a worktree, or of a folder in it, as a patch says; others git refuses."""
+    where = [f"--directory={below}"] if below else []
+    if git(tree, "apply", "--whitespace=nowarn", *where, "-", text=patch) is None:
+        raise UserError("git cannot apply the recorded patch to the recorded commit")
 
 
 def check(place: Path, then: Recorded) -> None:

@@ -148,6 +148,8 @@ def test_uncommitted_code_of_a_store_is_restored_only_if_it_is_trusted(
     with restore.code(then, small, tmp_path) as place:
         assert provenance.sources(place) == then.identity["sources"]
     assert not place.exists() and git(small, "worktree", "list").count("\n") == 0
+    harmless = str(then.patch).replace("centernet/", "experiments/")
+    assert not restore.obstacle(replace(then, patch=harmless), small, trust=False)
     other = replace(then, patch=str(then.patch).replace("new = 1", "new = 2"))
     assert "were not kept" in restore.obstacle(other, small, trust=True)  # not what was recorded
     with (
@@ -155,6 +157,21 @@ def test_uncommitted_code_of_a_store_is_restored_only_if_it_is_trusted(
         restore.code(other, small, tmp_path),
     ):
         pass
+    forget()
+
+
+def test_a_project_below_a_larger_repository_is_restored_too(small: Path, tmp_path: Path) -> None:
+    inner = small / "detector"
+    (inner / "centernet").mkdir(parents=True)
+    (inner / "centernet" / "a.py").write_text("a = 1\n")
+    git(small, "add", ".")
+    git(small, "commit", "--quiet", "-m", "below")
+    (inner / "centernet" / "a.py").write_text("a = 2\n")
+    forget()
+    then = remembered(inner, patch=provenance.patch(inner))
+    git(small, "checkout", "--quiet", ".")
+    with restore.code(then, inner, tmp_path) as place:
+        assert (place / "centernet" / "a.py").read_text() == "a = 2\n"
     forget()
 
 
