@@ -112,7 +112,7 @@ def reproduce_options(reproduce: argparse.ArgumentParser) -> None:
     reproduce.add_argument(
         "--check-only", action="store_true", help="only say what differs now; train nothing"
     )
-    here = reproduce.add_argument_group("what is restored", "code, threads and device; packages:")
+    here = reproduce.add_argument_group("restored", "by default: code, threads and device")
     here.add_argument(
         "--restore-env", action="store_true", help="install the packages of then, beside these"
     )

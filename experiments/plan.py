@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from centernet.dataset.demo import demo_folder
-from centernet.errors import UserError
+from centernet.errors import UserError, one_line
 from experiments import provenance, restore
 from experiments.differences import Difference, differences, unequal
 from experiments.manifest import current, fingerprint
@@ -155,7 +155,10 @@ def verified(plan: Plan) -> list[str]:
     for later in then.continued:
         changed = "; ".join(map(str, differences(identity, later)))
         lines.append(f"  continued after epoch {later['after']} with another {changed}")
-    lines += [f"  differs now: {one}{fate(plan, one)}" for one in plan.found]
+    lines += [f"  differs now: {one}{fate(plan, one)}" for one in plan.found if one.trains]
+    idle = [one_line(one.name) for one in plan.found if not one.trains]
+    if idle:
+        lines.append(f"  differs now, but trains nothing: {', '.join(idle)}")
     if not plan.found:
         lines.append("  nothing differs now")
     if plan.hindrance:
@@ -167,8 +170,6 @@ def verified(plan: Plan) -> list[str]:
 
 def fate(plan: Plan, one: Difference) -> str:
     """What becomes of a difference, in brackets."""
-    if not one.trains:
-        return " (no part of the training)"
     if plan.restored(one):
         return " (restored)"
     return " (--restore-env restores it)" if one.kind in ("package", "python") else ""
