@@ -47,7 +47,7 @@ class Difference:
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """What is not the same in two identities; what `then` did not record is not compared."""
-    whole = "sources" in then  # a record of before listed ten packages only
+    whole = "variables" in then  # a record of before listed ten packages only
     packages = {k: v for k, v in now["packages"].items() if whole or k in then["packages"]}
     found = [
         *unequal("source", then.get("sources", now["sources"]), now["sources"]),

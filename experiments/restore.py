@@ -91,6 +91,8 @@ def check(place: Path, then: Recorded) -> None:
 
 def environment(then: Recorded, folder: Path) -> Path:
     """The Python of an environment with the packages of then; made once, and kept in `folder`."""
+    if "variables" not in then.identity:
+        raise UserError("--restore-env: the run is of a version that recorded ten packages only")
     wanted, python = pins(then.identity["packages"]), str(then.identity["python"])
     if not re.fullmatch(r"\d+(\.\d+)*\w*", python):
         raise UserError(f"the run's Python is called {python!r}")

@@ -54,6 +54,7 @@ def test_one_change_is_named_and_nothing_else(
 def test_a_record_of_before_is_compared_in_what_it_says(now: dict[str, object]) -> None:
     then = {name: now[name] for name in ("commit", "python", "cpu", "threads")}
     assert not differences(then | {"packages": {}}, now)
+    assert not differences(then | {"packages": {}, "sources": now["sources"]}, now)
 
 
 def test_a_changed_a_new_and_a_missing_file_of_the_data_are_named(own_data: Path) -> None:
