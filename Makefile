@@ -45,8 +45,9 @@ ui: .venv/.ready ## compare runs in the MLflow UI on 127.0.0.1 [PORT=]
 register: .venv/.ready ## choose a trial's model as the champion: TRIAL= [STUDY=]
 	@$(BIN)/experiments register $(or $(TRIAL),$(error TRIAL is missing: make register TRIAL=7)) $(if $(STUDY),--study "$(STUDY)")
 
-reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUDY=]
-	@$(BIN)/experiments reproduce $(or $(TRIAL),$(error TRIAL is missing: make reproduce TRIAL=7)) $(if $(STUDY),--study "$(STUDY)")
+reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUDY= EPOCHS= DATA= OPTIONS=--check-only]
+	@$(BIN)/experiments reproduce "$(or $(TRIAL),$(error TRIAL is missing: make reproduce TRIAL=7))" \
+	  $(if $(STUDY),--study "$(STUDY)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data "$(DATA)") $(OPTIONS)
 
 test: .venv/.ready ## the tests
 	@$(BIN)/pytest $(TESTS)

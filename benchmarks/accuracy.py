@@ -12,7 +12,7 @@ from statistics import median
 
 from centernet.config import load, parse_overrides
 from centernet.train import train
-from experiments.provenance import identity
+from experiments.provenance import hardware
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
         "seconds_per_epoch": round(median(epoch.seconds for epoch in epochs), 1),
         "seconds_evaluating": round(sum(epoch.seconds_evaluating for epoch in epochs), 1),
         "images_per_second": round(median(epoch.images_per_second for epoch in epochs), 1),
-        "hardware": {k: identity(threads=None)[k] for k in ("cpu", "cpus", "gpu")},
+        "hardware": {k: hardware()[k] for k in ("cpu", "cpus", "gpu")},
     }
     print(json.dumps(result))
 

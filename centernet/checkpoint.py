@@ -7,7 +7,8 @@ Two kinds of file. `last.safetensors` is all that a training needs to go on exac
 import json
 import os
 import tempfile
-from hashlib import blake2b
+from base64 import b64encode
+from hashlib import sha256  # twice as fast as blake2b where the processor knows it
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,40 @@ def expect(file: Path, record: dict[str, Any], kind: str) -> None:
 
 def digest(*groups: Tensors) -> str:
     """Digest of named tensors, bit for bit."""
-    total = blake2b(digest_size=16)
-    for tensors in groups:
-        for name in sorted(tensors):
-            tensor = tensors[name].detach().cpu().contiguous()
-            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
+    return combined(digests(*groups))
+
+
+def digests(*groups: Tensors) -> list[bytes]:
+    """A digest of each tensor with its name, type and shape; by name within each group."""
+    return [digest_one(name, tensors[name]) for tensors in groups for name in sorted(tensors)]
+
+
+def digest_one(name: str, tensor: Tensor) -> bytes:
+    """Digest of one named tensor, bit for bit."""
+    content = tensor.detach().cpu().contiguous()
+    found = sha256(f"{name} {content.dtype} {tuple(content.shape)}".encode())
+    found.update(content.reshape(-1).view(torch.uint8).numpy().data)
+    return found.digest()
+
+
+def combined(digests: list[bytes]) -> str:
+    """One digest of them all."""
+    return sha256(b"".join(digests)).hexdigest()[:32]
+
+
+def short(digests: list[bytes]) -> str:
+    """Four characters (24 bits) of each: enough to say which tensor is another."""
+    return "".join(b64encode(digest[:3]).decode() for digest in digests)
+
+
+def names(file: Path) -> list[str]:
+    """Names of a training's tensors, in the order of `digests(model, ema)`; none if it has none."""
+    try:
+        with safe_open(file, framework="pt") as stream:
+            found = sorted(stream.keys())
+    except (SafetensorError, OSError):
+        return []
+    return [name for group in ("model/", "ema/") for name in found if name.startswith(group)]
 
 
 def prefixed(prefix: str, tensors: Tensors) -> Tensors:

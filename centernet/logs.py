@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from centernet.config import Config, flatten
 from centernet.errors import UserError
@@ -33,7 +34,13 @@ def to_lines(epochs: list[Epoch]) -> str:
 
 def from_lines(text: str) -> list[Epoch]:
     """The inverse of `to_lines`."""
-    return [Epoch(**json.loads(line)) for line in text.splitlines()]
+    return [from_tree(json.loads(line)) for line in text.splitlines()]
+
+
+def from_tree(tree: dict[str, Any]) -> Epoch:
+    """An epoch as another version of this program may have written it."""
+    known = {field.name for field in fields(Epoch)}
+    return Epoch(**{name: value for name, value in tree.items() if name in known})
 
 
 @contextmanager

@@ -44,7 +44,8 @@ class Epoch:
 
     losses: means over the steps, unweighted by term, and their weighted `total`;
     metrics: COCO numbers of the EMA weights on val (empty where not evaluated);
-    digest: of all model and EMA weights, so that two trainings can be compared bit for bit.
+    digest: of all model and EMA weights, so that two trainings can be compared bit for bit;
+    tensors: four characters of each one's digest, to say which tensor differs.
     """
 
     number: int  # from 1
@@ -57,3 +58,4 @@ class Epoch:
     digest: str
     best: bool  # the highest val AP so far
     restored: bool = field(default=False, compare=False)  # read from a checkpoint
+    tensors: str = ""

@@ -90,6 +90,7 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
         best = metrics.get("AP", -1.0) > max(
             (epoch.metrics.get("AP", -1.0) for epoch in state.epochs), default=-1.0
         )
+        digests = checkpoint.digests(state.model.state_dict(), state.ema.model.state_dict())
         epoch = Epoch(
             number=number,
             losses=means,
@@ -98,8 +99,9 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
             seconds=seconds,
             seconds_evaluating=time.perf_counter() - started - seconds,
             images_per_second=len(train_split) / seconds,
-            digest=checkpoint.digest(state.model.state_dict(), state.ema.model.state_dict()),
+            digest=checkpoint.combined(digests),
             best=best,
+            tensors=checkpoint.short(digests),
         )
         state.epochs.append(epoch)
         if best:

@@ -90,13 +90,9 @@ def study_commands(commands: Any) -> None:
     register.add_argument("trial", type=int)
     register.add_argument("--study", help=STUDY_HELP)
 
-    reproduce = commands.add_parser(
-        "reproduce", help="train a trial again and compare, bit by bit; exit status 1 if it differs"
+    reproduce_options(
+        commands.add_parser("reproduce", help="train a trial again and compare it, bit by bit")
     )
-    reproduce.add_argument("trial", type=int)
-    reproduce.add_argument("--study", help=STUDY_HELP)
-    reproduce.add_argument("--data", type=Path, help="where its data lies now, if it moved")
-    reproduce.add_argument("--workers", type=int, help="loader processes; changes no result")
 
     report = commands.add_parser("report", help="a study on one page: charts, tables, what it cost")
     report.add_argument("study", nargs="?", help=STUDY_HELP)
@@ -107,6 +103,35 @@ def study_commands(commands: Any) -> None:
 
     ui = commands.add_parser("ui", help="the MLflow UI, on 127.0.0.1")
     ui.add_argument("--port", type=int, help="default: ui_port of mlflow.yaml")
+
+
+def reproduce_options(reproduce: argparse.ArgumentParser) -> None:
+    """What `experiments reproduce` takes."""
+    reproduce.description = (
+        "Train a trial again and compare every epoch. Exit status: 0 if it is IDENTICAL or "
+        "EQUIVALENT, 1 if it DIVERGED (with --check-only: if something stays that differs)."
+    )
+    reproduce.add_argument(
+        "trial", help="number, MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION"
+    )
+    reproduce.add_argument("--study", help=STUDY_HELP)
+    reproduce.add_argument("--epochs", type=positive, help="compare only so many, from the first")
+    reproduce.add_argument(
+        "--check-only", action="store_true", help="only say what differs now; train nothing"
+    )
+    here = reproduce.add_argument_group("restored", "by default: code, threads and device")
+    here.add_argument(
+        "--restore-env", action="store_true", help="install the packages of then, beside these"
+    )
+    here.add_argument(
+        "--trust-patch", action="store_true", help="run uncommitted code that the run recorded"
+    )
+    here.add_argument(
+        "--as-is", action="store_true", help="train with the code that is here: is it the same?"
+    )
+    reproduce.add_argument("--data", type=Path, help="where its data lies now, if it moved")
+    reproduce.add_argument("--threads", type=positive, help="default: as many as then")
+    reproduce.add_argument("--workers", type=int, help="loader processes; changes no result")
 
 
 def positive(text: str) -> int:

@@ -4,8 +4,6 @@ import argparse
 import os
 import socket
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -13,13 +11,13 @@ from rich.console import Console
 from centernet.config import load
 from centernet.errors import UserError
 from experiments import display, search_space, settings, study
-from experiments import reproduce as again
 from experiments.audit import audit
 from experiments.lint import lint as remarks_on
 from experiments.lock import exclusive, holder
 from experiments.registry import pinned
+from experiments.reproduce import reproduce
 from experiments.retention import forget, surplus
-from experiments.search import changed, register_trial, search, trial_folder, write_report
+from experiments.search import register_trial, search, trial_folder, write_report
 from experiments.settings import Settings
 from experiments.suggest import default_point
 from experiments.tracking import Tracker, connect
@@ -100,36 +98,6 @@ def check_stores(own: Settings, ours: Any) -> int:
         f"Study {ours.study_name}: {found.trials} trials, {found.points} metric points, {verdict}"
     )
     return 1 if found.problems else 0
-
-
-def reproduce(options: argparse.Namespace) -> int:
-    """Train a trial again and compare it with its run."""
-    own, ours, tracker = open_last(options)
-    study.find_trial(ours, options.trial)
-    then = again.recorded(tracker, options.trial)
-    changes: dict[str, Any] = {}
-    if options.data:
-        changes["data.folder"] = str(options.data.resolve())
-    if options.workers is not None:
-        changes["data.workers"] = options.workers
-    config = changed(then.config, changes)
-    count = len(then.epochs)
-    print(f"Trial {options.trial} of study {ours.study_name} (run {then.run_id}), {count} epochs")
-    print(f"  guarantee: {again.guarantee(config)}")
-    found = again.suspects(then, config)
-    for text in found:
-        print(f"  differs now: {text}")
-    own.runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".reproduce-", dir=own.runs) as scratch:
-        for comparison in again.reproduce(then, config, Path(scratch)):
-            print(display.compared(comparison, count), flush=True)
-            if comparison.differs:
-                print(f"DIVERGED at epoch {comparison.now.number}: {', '.join(comparison.differs)}")
-                for text in found:
-                    print(f"  suspect: {text}")
-                return 1
-    print(f"IDENTICAL: {count} epochs, every loss, metric and weight bit for bit")
-    return 0
 
 
 def report(options: argparse.Namespace) -> int:

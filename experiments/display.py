@@ -21,7 +21,6 @@ from experiments.budget import Budget
 from experiments.objective import Progress
 from experiments.promote import Decision
 from experiments.registry import Version
-from experiments.reproduce import Comparison
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 
@@ -283,12 +282,3 @@ def summary(
         f"         make register TRIAL=N        choose another {alias}",
         f"         make search ... TRIALS=N     more trials of {name}",
     ])  # fmt: skip
-
-
-def compared(comparison: Comparison, epochs: int) -> str:
-    """One epoch of a reproduction, on a line."""
-    now = comparison.now
-    ap = f"AP {now.metrics['AP']:.2f}, " if "AP" in now.metrics else ""
-    left = duration((epochs - now.number) * (now.seconds + now.seconds_evaluating))
-    same = f"differs: {', '.join(comparison.differs)}" if comparison.differs else "identical"
-    return f"  epoch {now.number}/{epochs}: {ap}weights {now.digest[:12]}, {same} (ETA {left})"

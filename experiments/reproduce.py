@@ -1,94 +1,177 @@
-"""trial id -> same config and data -> train -> is it the same, epoch by epoch, bit by bit?"""
+"""A trial again: what differs now, what of it can be restored, train, compare, one verdict."""
 
-import json
-import math
-from collections.abc import Iterator
-from contextlib import closing
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from centernet.config import Config, flatten, resolve
-from centernet.dataset.coco import read
-from centernet.errors import UserError
-from centernet.logs import from_lines
-from centernet.structures import Epoch
-from centernet.train import choose_device, train
-from experiments import provenance, run
+from centernet import checkpoint
+from centernet.errors import UserError, one_line
+from centernet.logs import from_tree
+from centernet.train import LAST
+from experiments import provenance, restore, settings
+from experiments.display import duration
+from experiments.plan import Plan, make_plan, suspects, verified
+from experiments.record import Archive, Recorded
+from experiments.replay import replay
+from experiments.settings import Settings
 from experiments.tracking import Tracker
+from experiments.verdict import (
+    DIVERGED,
+    EQUIVALENT,
+    IDENTICAL,
+    Comparison,
+    Deviation,
+    numeric,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What a run says about its training."""
+class Verdict:
+    """The word, and the sentence behind it."""
 
-    run_id: str
-    config: Config
-    epochs: list[Epoch]
-    identity: dict[str, Any]
+    word: str
+    why: str
+    suspects: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """`IDENTICAL: 30 epochs, ...`, and a line for each suspect."""
+        return "\n  suspect: ".join((f"{self.word}: {self.why}", *self.suspects))
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+def train(plan: Plan, scratch: Path, own: Settings) -> Generator[dict[str, Any], None, None]:
+    """Train as planned, each epoch as plain values, in this process or in one made for it."""
+    folder = scratch / "training"
+    if not plan.fresh:
+        yield from replay(plan.values, folder)
+        return
+    with ExitStack() as stack:
+        code, python = provenance.ROOT, Path(sys.executable)
+        if plan.old_code:
+            code = stack.enter_context(restore.code(plan.then, provenance.ROOT, scratch))
+        if plan.old_packages:
+            python = restore.environment(plan.then, own.runs / "environments")
+        variables = plan.then.identity.get("variables", {})
+        lines = restore.train(plan.values, folder, python=python, code=code, variables=variables)
+        yield from stack.enter_context(closing(lines))
+
+
+def judge(
+    plan: Plan, lines: Iterator[dict[str, Any]], scratch: Path
+) -> Iterator[Comparison | Verdict]:
+    """Each epoch beside the recorded one as it comes, and in the end the verdict."""
+    then, worst = plan.then, Deviation()
+    first: Comparison | None = None
+    done, error = 0, ""
+    fails = plan.to_the_end and then.state == "FAIL"
+    for line in lines if plan.epochs or fails else ():
+        if "error" in line or done == plan.epochs:
+            error = one_line(line.get("error", ""))
+            break
+        one = Comparison(then.epochs[done], from_tree(line))
+        yield one
+        done += 1
+        if one.differs:
+            first, worst = first or one, worst.worst(one.deviation)
+            if plan.limit is None or not worst.within(plan.limit):
+                yield diverged(plan, where(first, one, scratch))
+                return
+        if done == plan.epochs and not fails:
+            break
+    yield conclude(plan, done, error, first, worst)
+
+
+def conclude(
+    plan: Plan, done: int, error: str, first: Comparison | None, worst: Deviation
+) -> Verdict:
+    """The verdict on a training whose compared epochs are all the same, or near enough."""
+    reason = plan.then.reason if plan.to_the_end and plan.then.state == "FAIL" else ""
+    again = error == reason
+    if not again and numeric(error):
+        return diverged(plan, f"it failed after {epochs(done)}: {error}")
+    if error and done < plan.epochs:
+        raise UserError(error)
+    if not again and numeric(reason):
+        return diverged(plan, f"it did not fail as it did then: {reason}")
+    if not done and not (again and reason):
+        raise UserError(f"nothing to compare: no epoch was completed{reason and ': ' + reason}")
+    count, end = epochs(done), ""
+    if not plan.to_the_end:
+        count = f"the first {done} of {epochs(len(plan.then.epochs))}"
+    if reason:
+        end = f"; it failed as then: {reason}" if again else f"; what ended it then: {reason}"
+    if first is None:
+        return Verdict(IDENTICAL, f"{count}, every loss, metric and weight bit for bit{end}")
+    since = f"from epoch {first.then.number} on the bits are others"
+    why = f"{count}; {since}, at most {worst}; allowed: {plan.limit}{end}"
+    return Verdict(EQUIVALENT, why, tuple(suspects(plan)))
+
+
+def diverged(plan: Plan, why: str) -> Verdict:
+    """With what may have caused it."""
+    nothing = "nothing that is recorded differs"
+    return Verdict(DIVERGED, why, tuple(suspects(plan)) or (nothing,))
+
+
+def where(first: Comparison, last: Comparison, scratch: Path) -> str:
+    """The first epoch and tensor that are others, and how far it went."""
+    names = checkpoint.names(scratch / "training" / LAST)
+    what = first.tensors(names) or ", ".join(first.differs)
+    return f"first at epoch {first.then.number}: {what}; epoch {last.then.number}: {last.deviation}"
+
+
+def epochs(count: int) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{count} epoch{'s' * (count != 1)}"
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Train a trial again and compare it with its run; 1 if it diverged."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
+    own = settings.load(options.settings)
+    archive = Archive(own)
+    then = archive.read(archive.find(options.trial, options.study))
+    plan = make_plan(then, own, options)
+    said = "\n".join(verified(plan))
+    print(said, flush=True)
+    if options.check_only:
+        return int(bool(plan.left))
+    if plan.hindrance:
+        raise UserError(f"the code cannot be restored: {plan.hindrance}")
+    own.runs.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=".reproduce-", dir=own.runs) as scratch,
+        archive.reproduction(then) as run,
+        closing(train(plan, Path(scratch), own)) as lines,
+    ):
+        for event in judge(plan, lines, Path(scratch)):
+            if isinstance(event, Comparison):
+                run.log(event.now)
+                print(line(event, plan.epochs), flush=True)
+            else:
+                run.conclude(event.word, f"{said}\n{event}")
+                print(event, flush=True)
+    return int(isinstance(event, Verdict) and event.word == DIVERGED)
+
+
+def line(comparison: Comparison, epochs: int) -> str:
     """One epoch, then and now."""
-
-    then: Epoch
-    now: Epoch
-
-    @property
-    def differs(self) -> list[str]:
-        """What is not the same: `loss/size`, `val/AP`, `weights`."""
-        names = [f"loss/{n}" for n in unequal(self.then.losses, self.now.losses)]
-        names += [f"val/{n}" for n in unequal(self.then.metrics, self.now.metrics)]
-        return names + ([] if self.then.digest == self.now.digest else ["weights"])
-
-
-def unequal(a: dict[str, float], b: dict[str, float]) -> list[str]:
-    """Names under which two dicts of numbers differ; NaN equals NaN."""
-    missing = math.inf
-    pairs = ((name, a.get(name, missing), b.get(name, missing)) for name in a | b)
-    return [n for n, x, y in pairs if x != y and not (math.isnan(x) and math.isnan(y))]
+    now = comparison.now
+    ap = f"AP {now.metrics['AP']:.2f}, " if "AP" in now.metrics else ""
+    left = duration((epochs - now.number) * (now.seconds + now.seconds_evaluating))
+    same = f"differs: {', '.join(comparison.differs)}" if comparison.differs else "identical"
+    return f"  epoch {now.number}/{epochs}: {ap}weights {now.digest[:12]}, {same} (ETA {left})"
 
 
 def recorded(tracker: Tracker, number: int) -> Recorded:
-    """What the run of a trial recorded; UserError if that is not enough to train it again."""
-    found = tracker.find(number)
-    if found is None:
-        raise UserError(f"trial {number} of study {tracker.study} has no run in MLflow")
-    run_id = found.info.run_id
-    epochs = from_lines(tracker.text(run_id, run.EPOCHS))
-    config = resolve(flatten(yaml.safe_load(tracker.text(run_id, run.CONFIG))))
-    return Recorded(run_id, config, epochs, json.loads(tracker.text(run_id, run.IDENTITY)))
+    """What the run of a study's trial recorded."""
+    archive = Archive(tracker.settings)
+    return archive.read(archive.find(str(number), tracker.study))
 
 
-def guarantee(config: Config) -> str:
-    """What may be expected of a reproduction with this config."""
-    threads = config.train.threads
-    if choose_device(config.train.device).type == "cpu":
-        return f"bit for bit on the same kind of CPU with {threads} threads"
-    if config.train.deterministic:
-        return "bit for bit on the same kind of GPU"
-    return "none on a GPU in fast mode (train.deterministic: false)"
-
-
-def suspects(then: Recorded, config: Config) -> list[str]:
-    """What differs now from what was recorded: code, packages, hardware, threads, data."""
-    now = provenance.identity(threads=config.train.threads)
-    old = {name: value for name, value in then.identity.items() if name != "data"}
-    found = provenance.differences(old, now)
-    for name, fingerprint in then.identity["data"].items():
-        current = read(Path(str(config.data.folder)), name).fingerprint
-        if current != fingerprint:
-            found.append(f"{name} data: {fingerprint} -> {current}")
-    return found
-
-
-def reproduce(then: Recorded, config: Config, folder: Path) -> Iterator[Comparison]:
-    """Train again, yielding each epoch beside the recorded one."""
-    with closing(train(config, folder)) as epochs:
-        for old, new in zip(then.epochs, epochs, strict=False):
-            yield Comparison(old, new)
-            if new.number == len(then.epochs):
-                return
+__all__ = ["Comparison", "recorded", "reproduce"]

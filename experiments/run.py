@@ -3,12 +3,14 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from centernet.checkpoint import write_bytes
@@ -19,6 +21,7 @@ from centernet.logs import numbers, to_lines
 from centernet.seed import key
 from centernet.structures import Epoch
 from experiments import provenance
+from experiments.manifest import manifest
 from experiments.outbox import Outbox
 
 STATE, REASON = "state", "reason"  # tags
@@ -33,6 +36,9 @@ STATUS = {
 LONGEST = 100  # characters of a class in a metric's name
 BATCH = 1000  # metrics that MLflow takes in one request
 CONFIG, EPOCHS, IDENTITY, WEIGHTS = "config.yaml", "epochs.jsonl", "environment.json", "checkpoint"
+CONTINUED = "continued.jsonl"  # identities that a trial was continued with, where they differ
+MANIFEST = "data-{}.json"  # with the study's run, by the fingerprints of its splits
+ATTEMPTS, PARENT = "attempts", "mlflow.parentRunId"  # tags
 ANY = "loss/total"  # a metric that every epoch has
 BEST_AP = "best/AP"
 PICTURE, ERROR = "pictures/detections.png", "error.txt"
@@ -74,22 +80,41 @@ class Run:
         """Parameters, config, environment and data of a run."""
         run = self.found
         text = as_yaml(config)
+        flat = flatten(config.model_dump())
+        found = provenance.identity(flat)
+        found["data"] = {split.name: split.fingerprint for split in splits}
         if run.inputs.dataset_inputs:  # the last of these steps was done before an interruption
             if run.data.params["optim.accumulate"] != str(config.optim.accumulate):
                 self.client.log_text(self.id, text, CONFIG)
                 self.client.set_tag(self.id, "optim.accumulate", str(config.optim.accumulate))
+            self._continued(found, int(run.data.tags.get(ATTEMPTS, 1)))
             return
-        flat = flatten(config.model_dump())
         params = [Param(p, str(v)) for p, v in flat.items() if p not in run.data.params]
         self.client.log_batch(self.id, params=params)
         self.client.log_text(self.id, text, CONFIG)
-        found = provenance.identity(threads=config.train.threads)
-        found["data"] = {split.name: split.fingerprint for split in splits}
-        self.client.log_text(self.id, json.dumps(found, indent=2), IDENTITY)
-        if patch := provenance.diff():
-            self.client.log_text(self.id, patch, "code.diff")
+        self.client.log_text(self.id, json.dumps(found, indent=1), IDENTITY)
+        self._keep_patch(found)
+        if PARENT in run.data.tags:
+            keep_manifest(self.client, run.data.tags[PARENT], str(config.data.folder), splits)
         inputs = [data_input(split, data, str(config.data.folder)) for split in splits]
         self.client.log_inputs(self.id, inputs)
+
+    def _continued(self, found: dict[str, Any], attempts: int) -> None:
+        """Count one more attempt, and keep what it runs with if that is not what the last did."""
+        self.client.set_tag(self.id, ATTEMPTS, str(attempts + 1))
+        known = text_of(self.client, self.id, CONTINUED) or ""
+        last = (known or text_of(self.client, self.id, IDENTITY) or "{}").strip()
+        before = json.loads(last.splitlines()[-1] if known else last)
+        after = max(self.logged, default=0)
+        if before | {"after": after} != found | {"after": after}:
+            text = known + json.dumps(found | {"after": after}) + "\n"
+            self.client.log_text(self.id, text, CONTINUED)
+            self._keep_patch(found)
+
+    def _keep_patch(self, found: dict[str, Any]) -> None:
+        """Keep the sources that were not committed."""
+        if found["patch"]:
+            self.client.log_text(self.id, provenance.patch(provenance.ROOT), found["patch"])
 
     def finish(
         self,
@@ -138,6 +163,34 @@ def set_state(client: MlflowClient, run_id: str, state: str) -> None:
         client.update_run(run_id, STATUS[state])
     else:
         client.set_terminated(run_id, STATUS[state])
+
+
+def keep_manifest(
+    client: MlflowClient, parent: str, folder: str, splits: tuple[Split, Split]
+) -> None:
+    """Keep a digest of every file of the data with the study's run: once is enough."""
+    name = manifest_name(split.fingerprint for split in splits)
+    if (parent, name) in _kept:
+        return
+    if name not in {file.path for file in client.list_artifacts(parent)}:
+        client.log_text(parent, json.dumps(manifest(Path(folder), splits), indent=0), name)
+    _kept.add((parent, name))
+
+
+_kept: set[tuple[str, str]] = set()  # manifests that are known to be there
+
+
+def manifest_name(fingerprints: Iterable[str]) -> str:
+    """The artifact that holds the digests of these splits' files."""
+    return MANIFEST.format("-".join(fingerprints))
+
+
+def text_of(client: MlflowClient, run_id: str, file: str) -> str | None:
+    """A text that a run keeps, if it does."""
+    try:
+        return Path(client.download_artifacts(run_id, file)).read_bytes().decode()
+    except (MlflowException, OSError):
+        return None
 
 
 def metric_name(name: str) -> str:

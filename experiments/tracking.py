@@ -281,7 +281,7 @@ def no_run() -> None:
 
 def source_tags() -> dict[str, str]:
     """What the UI shows as source and version."""
-    commit = provenance.git("rev-parse", "HEAD")
+    commit = provenance.code(provenance.ROOT)["commit"]
     tags = {
         "mlflow.source.name": "experiments search",
         "mlflow.source.type": "LOCAL",

@@ -62,3 +62,13 @@ def kill_and_finish(data: Path, home: Path) -> None:
 
 def tracker_of(own: Settings, name: str = "s") -> Tracker:
     return Tracker(own, name, study.load_study(own, name).user_attrs[study.ID])
+
+
+def named(out: str) -> list[str]:
+    """What `reproduce` says differs now."""
+    return [line.split(": ", 1)[1] for line in out.splitlines() if "  differs now: " in line]
+
+
+def suspected(out: str) -> list[str]:
+    """What `reproduce` suspects."""
+    return [line.split(": ", 1)[1] for line in out.splitlines() if "  suspect: " in line]

@@ -21,7 +21,7 @@ ONLY = {
         "lint",
         "report",
     },
-    "mlflow": {"tracking", "run", "registry", "serving"},
+    "mlflow": {"tracking", "run", "record", "registry", "serving"},
     "ray": {"launch"},
 }
 LEAVES = {"structures", "geometry", "encode", "losses", "decode", "ema", "augment", "backbones"}

@@ -1,0 +1,224 @@
+"""What a run recorded of its training: found by trial number, run id or model version.
+
+Only MLflow is asked, so a store that came from elsewhere, without Optuna's, is enough.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.entities import Metric
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from centernet.config import Config, flatten, resolve
+from centernet.errors import UserError, did_you_mean, one_line
+from centernet.logs import from_lines, numbers
+from centernet.structures import Epoch
+from experiments import run
+from experiments.settings import Settings
+from experiments.tracking import STUDY, TRIAL, connect, source_tags
+
+ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
+REPRODUCED, REPRODUCED_BY = "reproduced", "reproduced_by"  # tags of the original
+NOTE = "mlflow.note.content"  # what the UI shows as a run's description
+FINALS = ".finals"  # ends the name of a study of finalists
+PATCH = r"code-[0-9a-f]{12}\.patch"
+MANY = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a run says about its training."""
+
+    run_id: str
+    experiment: str
+    study: str
+    trial: int
+    state: str
+    reason: str  # of its end, if it failed or was pruned
+    data: str  # name of its data folder
+    values: dict[str, Any]  # its config, as the version of then wrote it
+    epochs: list[Epoch]
+    identity: dict[str, Any]
+    continued: list[dict[str, Any]] = field(default_factory=list)  # other identities, later on
+    patch: str | None = None
+    manifest: dict[str, str] | None = None
+
+    @property
+    def config(self) -> Config:
+        """Its config, as this version reads it."""
+        return resolve(self.values)
+
+
+class Archive:
+    """The runs of every study in one MLflow."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Connect."""
+        self.settings = settings
+        self.client: MlflowClient = connect(settings)
+
+    def find(self, reference: str, study: str | None = None) -> MlflowRun:
+        """A trial's run by its number, run id, `runs:/id`, `models:/name@alias`, `models:/name/3`.
+
+        Numbers are of the study named, else of the one searched last. UserError if there is none.
+        """
+        if re.fullmatch(r"\d{1,9}", reference):
+            return self._trial(int(reference), study or self._last_study())
+        try:
+            found = self.client.get_run(self._run_id(reference))
+        except MlflowException:
+            raise UserError(f"{reference}: no such run or model version in MLflow") from None
+        if found.data.tags.get(ROLE) != "trial":
+            original = found.data.tags.get(REPRODUCES)
+            hint = f"; it reproduces run {original}" if original else ""
+            raise UserError(f"{reference}: is not the run of a trial{hint}")
+        return found
+
+    def _run_id(self, reference: str) -> str:
+        if not reference.startswith("models:/"):
+            return reference.removeprefix("runs:/")
+        name, at, alias = reference.removeprefix("models:/").partition("@")
+        if at:
+            return str(self.client.get_model_version_by_alias(name, alias).run_id)
+        name, _, version = name.rpartition("/")
+        if not name or not version.isdecimal():
+            raise UserError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+        return str(self.client.get_model_version(name, version).run_id)
+
+    def _last_study(self) -> str:
+        places = [one.experiment_id for one in self.client.search_experiments()]
+        found = self._runs(places, "study")
+        own = [one for one in found if not one.data.tags[STUDY].endswith(FINALS)]
+        if not own:
+            raise UserError("there is no study yet: make search")
+        last = max(own, key=lambda one: one.info.end_time or time.time() * 1000)
+        return str(last.data.tags[STUDY])
+
+    def trials(self, study: str) -> list[MlflowRun]:
+        """The runs of a study's trials, the newest first; UserError if there is no such study."""
+        return self._runs([self._place(study)], "trial")
+
+    def _place(self, study: str) -> str:
+        place = self.client.get_experiment_by_name(study)
+        if place is None:
+            known = [one.name for one in self.client.search_experiments()]
+            raise UserError(f"no study is named {study} in MLflow{did_you_mean(study, known)}")
+        return str(place.experiment_id)
+
+    def _trial(self, number: int, study: str) -> MlflowRun:
+        wanted = f" and tags.{TRIAL} = '{number}'"
+        found = self._runs([self._place(study)], "trial", wanted, 1)
+        if found:
+            return found[0]  # of several studies that had this name, the last
+        others = [int(one.data.tags[TRIAL]) for one in self.trials(study)]
+        have = f"its trials are 0 to {max(others)}" if others else "it has no trial"
+        raise UserError(f"study {study} has no trial {number}; {have}")
+
+    def _runs(
+        self, places: list[str], role: str, condition: str = "", most: int = MANY
+    ) -> list[MlflowRun]:
+        newest = ["attributes.start_time DESC"]
+        wanted = f"tags.{ROLE} = '{role}'{condition}"
+        return list(
+            self.client.search_runs(places, wanted, max_results=most, order_by=newest)
+            if places
+            else []
+        )
+
+    def read(self, found: MlflowRun) -> Recorded:
+        """Everything that a run recorded; UserError if that is not enough to train it again."""
+        tags = found.data.tags
+        identity = json.loads(self._wanted(found, run.IDENTITY))
+        epochs, continued = self._text(found, run.EPOCHS), self._text(found, run.CONTINUED)
+        name = next((one.dataset.name for one in found.inputs.dataset_inputs), "data/train")
+        patch = str(identity.get("patch"))
+        return Recorded(
+            run_id=found.info.run_id,
+            experiment=found.info.experiment_id,
+            study=one_line(tags[STUDY]),
+            trial=int(tags[TRIAL]),
+            state=tags.get(run.STATE, "RUNNING"),
+            reason=one_line(tags.get(run.REASON, "")),
+            data=name.rpartition("/")[0],
+            values=flatten(yaml.safe_load(self._wanted(found, run.CONFIG))),
+            epochs=from_lines(epochs or ""),
+            identity=identity,
+            continued=[json.loads(line) for line in (continued or "").splitlines()],
+            patch=self._text(found, patch) if re.fullmatch(PATCH, patch) else None,
+            manifest=self._manifest(found, identity["data"]),
+        )
+
+    def _manifest(self, found: MlflowRun, data: dict[str, str]) -> dict[str, str] | None:
+        parent = found.data.tags.get(run.PARENT)
+        if parent is None:
+            return None
+        text = self._text(self.client.get_run(parent), run.manifest_name(data.values()))
+        return dict(json.loads(text)) if text else None
+
+    def _wanted(self, found: MlflowRun, file: str) -> str:
+        text = self._text(found, file)
+        if text is None:
+            raise UserError(f"run {found.info.run_id} has no {file}: nothing was trained in it")
+        return text
+
+    def _text(self, found: MlflowRun, file: str) -> str | None:
+        """A text that a run keeps; where the store was moved, from the artifacts' place now."""
+        text = run.text_of(self.client, found.info.run_id, file)
+        if text is None:
+            home = Path(self.settings.artifacts).resolve()
+            study, id = found.data.tags.get(STUDY, ""), found.info.run_id
+            moved = (home / study / id / "artifacts" / file).resolve()
+            if moved.is_relative_to(home) and moved.is_file():
+                text = moved.read_bytes().decode()
+        return text
+
+    @contextmanager
+    def reproduction(self, then: Recorded) -> Iterator["Reproduction"]:
+        """A run of its own below the original's, RUNNING inside the block."""
+        tags = {ROLE: "reproduction", REPRODUCES: then.run_id, STUDY: then.study}
+        tags |= {run.PARENT: then.run_id} | source_tags()
+        tags["mlflow.source.name"] = "experiments reproduce"
+        name = f"trial {then.trial} again"
+        made = self.client.create_run(then.experiment, tags=tags, run_name=name)
+        status = "FINISHED"
+        try:
+            yield Reproduction(self.client, made.info.run_id, then)
+        except BaseException as error:
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            raise
+        finally:
+            self.client.set_terminated(made.info.run_id, status)
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """The run of a reproduction: metrics and tags only, so a store that was moved can take it."""
+
+    client: MlflowClient
+    id: str
+    then: Recorded
+
+    def log(self, epoch: Epoch) -> None:
+        """Log one epoch's numbers."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(run.metric_name(name), value, now, epoch.number)
+            for name, value in numbers(epoch).items()
+        ]
+        self.client.log_batch(self.id, metrics=metrics)
+
+    def conclude(self, verdict: str, note: str) -> None:
+        """Tag it and the original with the verdict; the note is what the screen said."""
+        for name, value in {VERDICT: verdict, NOTE: note}.items():
+            self.client.set_tag(self.id, name, value)
+        for name, value in {REPRODUCED: verdict, REPRODUCED_BY: self.id}.items():
+            self.client.set_tag(self.then.run_id, name, value)
