@@ -13,6 +13,7 @@ from journey import SPACE, named, run, suspected
 from centernet.structures import Epoch
 from centernet.train import train
 from experiments import objective, provenance
+from experiments.pruning import Judge
 from experiments.record import Archive
 from experiments.settings import Settings, load
 from experiments.tracking import connect
@@ -133,8 +134,8 @@ def test_a_training_whose_loss_diverged_fails_again_as_it_did(short: Path, data:
 def test_a_pruned_training_is_compared_up_to_its_end(
     short: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = objective.prune
-    monkeypatch.setattr(objective, "prune", lambda *words: report(*words) or True)
+    heard = Judge.should_end
+    monkeypatch.setattr(Judge, "should_end", lambda *words: heard(*words) or True)
     small_study(short, "cut", tiny_values(data))
     out = run(short, "reproduce", 0, "--study", "cut")
     assert ": PRUNED after 1 epochs" in out and "IDENTICAL: 1 epoch, every loss" in out
