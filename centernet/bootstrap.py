@@ -130,29 +130,31 @@ def rank(matches: Matches, label: int, *, most: int) -> Ranking:
     group = np.cumsum(~same[:-1])
     rows = np.arange(len(own))
     repeated = np.repeat(rows[tied], most)
-    copies = np.tile(np.arange(1, most + 1), int(tied.sum()))
+    copies = np.tile(np.arange(1, most + 1, dtype=np.int32), int(tied.sum()))
     every = np.concatenate((rows[~tied], repeated))
-    which = np.concatenate((np.zeros(int((~tied).sum()), np.int64), copies))
+    which = np.concatenate((np.zeros(int((~tied).sum()), np.int32), copies))
     order = np.lexsort((every, which, group[every]))
-    every, which = every[order], which[order].astype(np.int32)
+    every = every[order]
     chosen = own[every]
-    return Ranking(images[every], which, matches.matched[:, chosen], matches.ignored[:, chosen])
+    return Ranking(
+        images[every], which[order], matches.matched[:, chosen], matches.ignored[:, chosen]
+    )
 
 
 def class_precision(
     ranking: Ranking, counts: NDArray[np.int32], truth: NDArray[np.int32]
 ) -> NDArray[np.float64]:
     """AP (0...1) of one class for sets with truth[B] > 0 objects, the mean over IoU thresholds."""
-    drawn = counts[:, ranking.images]
+    drawn = np.ascontiguousarray(counts.T)[ranking.images]  # [E, B]: sums run along whole rows
     single = ranking.copies > 0
-    drawn[:, single] = drawn[:, single] >= ranking.copies[single]
-    needed = least_hits(truth)
+    drawn[single] = drawn[single] >= ranking.copies[single, None]
+    levels = recall_levels(truth)
     total = np.zeros(len(counts))
     for thresholds, seen in running_totals(ranking, drawn):
         for threshold in thresholds:
             hits = np.flatnonzero(ranking.matched[threshold] & ~ranking.ignored[threshold])
-            found = np.cumsum(drawn[:, hits], axis=1, dtype=np.int64)
-            total += interpolated(found, seen[:, hits], needed, int(truth.max(initial=0)))
+            found = np.cumsum(drawn[hits], axis=0, dtype=np.int32)
+            total += interpolated(found, seen[hits], levels)
     return total / len(ranking.matched)
 
 
@@ -162,32 +164,28 @@ def running_totals(
     """IoU thresholds that ignore the same detections, and the running count of the others."""
     masks, group = np.unique(ranking.ignored, axis=0, return_inverse=True)
     for index, mask in enumerate(masks):
-        counted = drawn * ~mask if mask.any() else drawn
-        yield np.flatnonzero(group.ravel() == index), np.cumsum(counted, axis=1, dtype=np.int32)
+        counted = drawn * ~mask[:, None] if mask.any() else drawn
+        yield np.flatnonzero(group.ravel() == index), np.cumsum(counted, axis=0, dtype=np.int32)
 
 
-def least_hits(truth: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The fewest objects of truth[B] whose share is at least each of RECALLS: [B, 101]."""
-    objects = truth[:, None]
-    least = np.ceil(RECALLS * objects - 1e-6)
-    return np.asarray(least + (least / objects < RECALLS), np.int64)
+def recall_levels(truth: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The share of RECALLS reached with 0, 1, 2 ... found of truth[B] > 0 objects: [B, M]."""
+    counts, rows = np.unique(truth, return_inverse=True)
+    found = np.arange(int(truth.max(initial=0)) + 1)
+    levels = np.searchsorted(RECALLS, found / counts[:, None], side="right") / len(RECALLS)
+    return np.asarray(levels[rows.ravel()], np.float64)
 
 
 def interpolated(
-    found: NDArray[np.int64], seen: NDArray[np.int32], needed: NDArray[np.int64], most: int
+    found: NDArray[np.int32], seen: NDArray[np.int32], levels: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean precision over RECALLS, from running counts at the true detections alone: [B].
+    """Mean precision over RECALLS, from running counts[P, B] at the true detections alone: [B].
 
     Between two of them precision only falls, and while the copies of one are counted it only
-    rises: the maxima, which COCO interpolates, are here.
+    rises: the maxima, which COCO reads at every recall, are here.
     """
-    if not found.shape[1]:
-        return np.zeros(len(found))
     precision = found / (seen + np.spacing(1))
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    best = np.concatenate((best, np.zeros((len(best), 1))), axis=1)  # a recall never reached
-    rows = np.arange(len(found))[:, None]
-    line = (found + rows * (most + 1)).ravel()  # every set's counts, end to end, still sorted
-    places = np.searchsorted(line, needed + rows * (most + 1)) - rows * found.shape[1]
-    reached: NDArray[np.float64] = np.take_along_axis(best, places, axis=1)
-    return reached.mean(axis=1)
+    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    reached = levels[np.arange(len(levels)), found]
+    gained = np.diff(reached, axis=0, prepend=0.0)
+    return np.asarray((best * gained).sum(axis=0), np.float64)

@@ -57,9 +57,7 @@ def detected(split: Split, seed: int, *, scores: int) -> list[Detections]:
     return found
 
 
-def by_pycocotools(
-    detections: list[Detections], split: Split, counts: NDArray[np.int32]
-) -> float:
+def by_pycocotools(detections: list[Detections], split: Split, counts: NDArray[np.int32]) -> float:
     """AP of the set in which each image, in the order of ids, really lies so often."""
     order = sorted(range(len(split)), key=lambda index: split.records[index].id)
     drawn = [index for index, count in zip(order, counts, strict=True) for _ in range(count)]
