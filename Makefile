@@ -16,10 +16,11 @@ unexport PYTHONDONTWRITEBYTECODE  # without its caches, every process compiles P
 	@touch $@
 
 # make search DATA=folder SPACE=file TRIALS=n EPOCHS=n HOURS=x WORKERS=n STUDY=name CONFIG=preset
+#             FINALISTS=n SEEDS=n
 SPACE ?= search_spaces/smoke.yaml
 TESTS ?= tests
 
-.PHONY: help setup search status report ui register reproduce test check clean
+.PHONY: help setup search status report ui register models rollback serve reproduce test check clean
 
 help: ## what there is to type
 	@echo "Tune, track, promote and reproduce CenterNet detectors."
@@ -27,11 +28,12 @@ help: ## what there is to type
 
 setup: .venv/.ready ## only set up .venv (the others do it themselves)
 
-search: .venv/.ready ## launch or continue a study [DATA= SPACE= TRIALS= EPOCHS= HOURS= WORKERS= STUDY= CONFIG=]
+search: .venv/.ready ## launch or continue a study [DATA= SPACE= TRIALS= EPOCHS= HOURS= WORKERS= STUDY= CONFIG= FINALISTS= SEEDS=]
 	@$(BIN)/experiments search --space "$(SPACE)" $(if $(DATA),--data "$(DATA)") \
 	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(STUDY),--study "$(STUDY)") \
 	  $(if $(CONFIG),--config "$(CONFIG)") $(if $(HOURS),--hours $(HOURS)) \
-	  $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WORKERS),--workers $(WORKERS))
+	  $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WORKERS),--workers $(WORKERS)) \
+	  $(if $(FINALISTS),--finalists $(FINALISTS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 status: .venv/.ready ## the trials of the last study [STUDY=]
 	@$(BIN)/experiments status $(if $(STUDY),"$(STUDY)")
@@ -42,8 +44,18 @@ report: .venv/.ready ## write the last study's report [STUDY=]
 ui: .venv/.ready ## compare runs in the MLflow UI on 127.0.0.1 [PORT=]
 	@$(BIN)/experiments ui $(if $(PORT),--port $(PORT))
 
-register: .venv/.ready ## choose a trial's model as the champion: TRIAL= [STUDY=]
-	@$(BIN)/experiments register $(or $(TRIAL),$(error TRIAL is missing: make register TRIAL=7)) $(if $(STUDY),--study "$(STUDY)")
+register: .venv/.ready ## choose a trial's model as the champion: TRIAL= [STUDY= DATA=]
+	@$(BIN)/experiments register $(or $(TRIAL),$(error TRIAL is missing: make register TRIAL=7)) $(if $(STUDY),--study "$(STUDY)") $(if $(DATA),--data "$(DATA)")
+
+models: .venv/.ready ## registered versions, and what decided about each [MODEL=]
+	@$(BIN)/experiments models $(if $(MODEL),--model "$(MODEL)")
+
+rollback: .venv/.ready ## move the champion back, and say why: WHY= [TO= MODEL=]
+	@$(BIN)/experiments rollback --why "$(or $(WHY),$(error WHY is missing: make rollback WHY="misses buses at night"))" \
+	  $(if $(TO),--to $(TO)) $(if $(MODEL),--model "$(MODEL)")
+
+serve: .venv/.ready ## MLflow's scoring server with the champion, on 127.0.0.1 [MODEL=models:/NAME@ALIAS PORT=]
+	@$(BIN)/experiments serve $(if $(MODEL),--weights "$(MODEL)") $(if $(PORT),--port $(PORT))
 
 reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUDY= EPOCHS= DATA= OPTIONS=--check-only]
 	@$(BIN)/experiments reproduce "$(or $(TRIAL),$(error TRIAL is missing: make reproduce TRIAL=7))" \

@@ -53,7 +53,12 @@ def main() -> None:
         assert "IDENTICAL: 6 epochs" in run(
             home, "experiments", "reproduce", best[1], "--workers", 2
         )
-        run(home, "experiments", "register", best[1])
+        assert "Gate     would" in run(home, "experiments", "register", best[1])
+        out = run(home, *search, "--trials", 3, "--finalists", 1, "--seeds", 1)
+        assert "Luck     trial" in out and "Winner   trial" in out
+        out = run(home, "experiments", "models")
+        assert "champion" in out and "moved by hand" in out
+        run(home, "experiments", "rollback", "--why", "the journey goes back", "--to", 1)
         run(home, "experiments", "status")
         check_ui(home)
         weights = next((home / "runs" / "artifacts").rglob("checkpoint/best.safetensors"))
@@ -68,6 +73,9 @@ def main() -> None:
             home, "centernet", "predict", "--weights", weights, "--json", "--shown", "0.05", picture
         )
         assert json.loads(out)["detections"]
+        out = run(home, "experiments", "predict", "--json", "--shown", "0.05", picture)
+        assert json.loads(out)["detections"]
+        check_serving(home, picture)
         run(home, "experiments", "reproduce", 99, status=2)
     print("The journey holds.")
 
@@ -85,6 +93,28 @@ def check_ui(home: Path) -> None:
                 except OSError:
                     time.sleep(0.5)
             raise AssertionError("the UI did not answer in a minute")
+        finally:
+            server.terminate()
+
+
+def check_serving(home: Path, picture: Path) -> None:
+    """The command that `experiments serve` prints gets boxes of an image."""
+    command = [str(BIN / "experiments"), "serve", "--port", "5124"]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            shown = "".join(server.stdout.readline() for _ in range(3)).partition("\n")[2]
+            typed = shown.replace("IMAGE", f"'{picture}'").strip()
+            for _ in range(120):
+                done = subprocess.run(
+                    ["bash", "-c", typed], capture_output=True, text=True, check=False
+                )
+                if done.returncode == 0:
+                    break
+                time.sleep(0.5)
+            print(f"$ {typed}\n{done.stdout[:300]} ...", flush=True)
+            box = json.loads(done.stdout)["predictions"][0]
+            assert {"image", "x1", "y1", "x2", "y2", "score", "label", "class"} == set(box)
         finally:
             server.terminate()
 

@@ -2,8 +2,8 @@
 
 .venv/bin/python benchmarks/loop_in_study.py FOLDER [PAIRS]     one JSON object
 
-The configs differ in one weight of the loss only. Processor time is compared beside the clock's, because
-it does not count what else the machine is doing.
+The configs differ in one weight of the loss only. Processor time is compared beside the clock's,
+because it does not count what else the machine is doing.
 """
 
 import json

@@ -25,7 +25,7 @@ def evaluate(detections: Sequence[Detections], split: Split) -> dict[str, float]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it works
         truth = ground_truth(split)
         rows = results(detections, split)
-        coco_eval = COCOeval(truth, _load(truth, rows), "bbox")
+        coco_eval = COCOeval(truth, load_results(truth, rows), "bbox")
         coco_eval.evaluate()
         coco_eval.accumulate()
         coco_eval.summarize()
@@ -84,7 +84,7 @@ def results(detections: Sequence[Detections], split: Split) -> list[dict[str, ob
     return rows
 
 
-def _load(truth: COCO, rows: list[dict[str, object]]) -> COCO:
+def load_results(truth: COCO, rows: list[dict[str, object]]) -> COCO:
     """`loadRes`, which fails on an empty list."""
     if rows:
         return truth.loadRes(rows)

@@ -196,3 +196,28 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         if not found or value > found[-1][1]:
             found.append((cost, value))
     return found
+
+
+@chart
+def comparison(figure: Figure, found: Any, own: Any, *, margin: float) -> None:
+    """Test AP of challenger and champion with their bounds; the differences of drawn images.
+
+    found: a gate.Comparison, or nothing where `own`, a gate.Estimate, stands alone.
+    """
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
+    rows = [("challenger", own, BLUE)]
+    rows += [("champion", found.champion, GREY)] if found else []
+    for place, (_, one, colour) in enumerate(rows[::-1]):
+        spread = [[one.value - one.low], [one.high - one.value]]
+        left.errorbar([one.value], [place], xerr=spread, fmt="o", color=colour, capsize=4)
+    left.set(xlabel="test AP", yticks=range(len(rows)), ylim=(-0.6, len(rows) - 0.4))
+    left.set_yticklabels([name for name, _, _ in rows[::-1]])
+    if not found:
+        right.set_visible(False)
+        return
+    right.hist(found.drawn, bins=40, color=BLUE, alpha=0.35)
+    right.axvline(found.difference.value, color=BLUE, label="difference")
+    right.axvline(found.difference.low, color=RED, ls="--", label="its lower bound")
+    right.axvline(margin, color=INK, lw=1, label="the gate's margin")
+    right.set(xlabel="difference in test AP on drawn images", yticks=[])
+    right.legend(fontsize=8, loc="upper left")

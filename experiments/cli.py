@@ -1,4 +1,5 @@
-"""experiments search | lint | status | register | reproduce | report | gc | ui"""
+"""experiments search | lint | status | reproduce | report | gc | ui
+| register | models | rollback | predict | serve"""
 
 import argparse
 import sys
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
     search_options(commands.add_parser("search", help="launch a study, or continue it"))
     study_commands(commands)
+    model_commands(commands)
     return root
 
 
@@ -56,6 +58,9 @@ def search_options(search: argparse.ArgumentParser) -> None:
     total.add_argument(
         "--until-plateau", action="store_true", help="stop when trials no longer beat the noise"
     )
+    finals = search.add_argument_group("finals", "the best trials and the default config, again")
+    finals.add_argument("--finalists", type=natural, help="0: none; default: the space's, else 3")
+    finals.add_argument("--seeds", type=positive, help="of each; default: the space's, else 3")
     workers = search.add_argument_group("workers", "trials beside each other, each in a process")
     workers.add_argument("--workers", type=positive, help="default: 1, or one for each GPU share")
     workers.add_argument("--gpus", type=gpus, metavar="0,1", help="GPUs to use; default: all")
@@ -85,10 +90,6 @@ def study_commands(commands: Any) -> None:
     status.add_argument(
         "--check", action="store_true", help="compare Optuna with MLflow; exit status 1 if unequal"
     )
-
-    register = commands.add_parser("register", help="register a trial's model as the champion")
-    register.add_argument("trial", type=int)
-    register.add_argument("--study", help=STUDY_HELP)
 
     reproduce_options(
         commands.add_parser("reproduce", help="train a trial again and compare it, bit by bit")
@@ -134,11 +135,45 @@ def reproduce_options(reproduce: argparse.ArgumentParser) -> None:
     reproduce.add_argument("--workers", type=int, help="loader processes; changes no result")
 
 
+def model_commands(commands: Any) -> None:
+    """What can be done with registered models."""
+    register = commands.add_parser("register", help="register a trial's model as the champion")
+    register.add_argument("trial", type=int)
+    register.add_argument("--study", help=STUDY_HELP)
+    register.add_argument("--data", type=Path, help="where its data lies now, if it moved")
+
+    models = commands.add_parser("models", help="registered versions, and what decided about them")
+    rollback = commands.add_parser("rollback", help="move the champion back to an earlier version")
+    rollback.add_argument("--to", type=positive, metavar="VERSION", help="default: the one before")
+    rollback.add_argument("--why", required=True, metavar="TEXT", help="kept with the versions")
+    for command in (models, rollback):
+        command.add_argument("--model", help="default: that of the study searched last")
+
+    predict = commands.add_parser("predict", help="detect objects in images with the champion")
+    predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
+    predict.add_argument("--output", type=Path, default=Path("runs/predict"), help="for pictures")
+    predict.add_argument("--json", action="store_true", help="print boxes, write no pictures")
+    predict.add_argument("--shown", type=float, default=0.3, help="lowest score (default: 0.3)")
+    predict.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    serve = commands.add_parser("serve", help="MLflow's scoring server, on 127.0.0.1")
+    serve.add_argument("--port", type=int, help="default: serve_port of mlflow.yaml")
+    for command in (predict, serve):
+        command.add_argument(
+            "--weights", metavar="MODEL", help="models:/NAME@ALIAS or models:/NAME/VERSION"
+        )
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
     return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    return 0 if text == "0" else positive(text)
 
 
 def hours(text: str) -> float:

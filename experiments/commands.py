@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 import sys
 from typing import Any, NoReturn
 
@@ -14,10 +13,11 @@ from experiments import display, search_space, settings, study
 from experiments.audit import audit
 from experiments.lint import lint as remarks_on
 from experiments.lock import exclusive, holder
+from experiments.model_commands import free_port, models, predict, register, rollback, serve
 from experiments.registry import pinned
 from experiments.reproduce import reproduce
 from experiments.retention import forget, surplus
-from experiments.search import register_trial, search, trial_folder, write_report
+from experiments.search import search, trial_folder, write_report
 from experiments.settings import Settings
 from experiments.suggest import default_point
 from experiments.tracking import Tracker, connect
@@ -27,23 +27,7 @@ def open_last(options: argparse.Namespace) -> tuple[Settings, Any, Tracker]:
     """Settings, the study named or searched last, and its runs."""
     own = settings.load(options.settings)
     ours = study.load_study(own, options.study)
-    return own, ours, Tracker(own, ours.study_name, ours.user_attrs[study.ID])
-
-
-def register(options: argparse.Namespace) -> int:
-    """Register a trial's model by hand, as the champion."""
-    own, ours, tracker = open_last(options)
-    trial = study.find_trial(ours, options.trial)
-    if not trial.state.is_finished() or not trial.intermediate_values:
-        raise UserError(f"trial {trial.number} is {trial.state.name}: it has no model to register")
-    value = max(trial.intermediate_values.values())
-    version, _ = register_trial(own, tracker, trial.number, value, by_hand=True)
-    print(
-        f"{version.name} version {version.version}: study {ours.study_name}, trial "
-        f"{trial.number}, val AP {value:.1f}\n"
-        f"models:/{version.name}@{own.alias} is now version {version.version}"
-    )
-    return 0
+    return own, ours, Tracker.of(own, ours)
 
 
 def lint(options: argparse.Namespace) -> int:
@@ -88,7 +72,7 @@ def status(options: argparse.Namespace) -> int:
 
 def check_stores(own: Settings, ours: Any) -> int:
     """Compare Optuna with MLflow; 1 if they do not tell the same story."""
-    tracker = Tracker(own, ours.study_name, ours.user_attrs[study.ID])
+    tracker = Tracker.of(own, ours)
     folder = trial_folder(own, tracker)
     found = audit(ours, tracker, lambda number: folder / f"{number}.lock")
     for problem in found.problems:
@@ -110,7 +94,7 @@ def report(options: argparse.Namespace) -> int:
 def gc(options: argparse.Namespace) -> int:
     """Delete the weights that a study's limits do not allow to stay."""
     own, ours, tracker = open_last(options)
-    lock = own.runs / "trials" / f"{ours.study_name}.lock"
+    lock = own.runs / "trials" / f"{tracker.study}.lock"
     with exclusive(lock, busy=f"study {ours.study_name} is being searched"):
         unwanted = surplus(ours, tracker, pinned(own))
         for one in unwanted:
@@ -130,19 +114,13 @@ def ui(options: argparse.Namespace) -> int:
     own = settings.load(options.settings)
     if own.tracking_uri.startswith("http"):
         raise UserError(f"the runs are on a server; its UI is {own.tracking_uri}")
-    port = options.port or own.ui_port
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            raise UserError(f"port {port} is taken; make ui PORT={port % 65535 + 1}") from None
+    port = free_port(options.port or own.ui_port, "make ui")
     connect(own)
     print(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
-    serve(own, port)
+    become_ui(own, port)
 
 
-def serve(own: Settings, port: int) -> NoReturn:
+def become_ui(own: Settings, port: int) -> NoReturn:
     """Become the MLflow server. The store's address, perhaps with a password, is no argument."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--default-artifact-root", own.artifacts]
@@ -158,4 +136,7 @@ def serve(own: Settings, port: int) -> NoReturn:
     os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
 
 
-__all__ = ["gc", "lint", "register", "report", "reproduce", "search", "status", "ui"]
+__all__ = [
+    "gc", "lint", "models", "predict", "register", "report", "reproduce", "rollback", "search",
+    "serve", "status", "ui",
+]  # fmt: skip

@@ -19,8 +19,6 @@ from centernet.structures import Epoch
 from experiments import study
 from experiments.budget import Budget
 from experiments.objective import Progress
-from experiments.promote import Decision
-from experiments.registry import Version
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 
@@ -249,36 +247,3 @@ def introduction(
         f"Model    {base.model.backbone}, {size}, {base.train.epochs} epochs a trial\n"
         f"Logged   {without_passwords(own.tracking_uri)} (make ui)\n"
     )
-
-
-def summary(
-    name: str,
-    best: Any,
-    default: Any,
-    version: Version,
-    decision: Decision,
-    alias: str,
-    fronts: list[str],
-) -> str:
-    """What a search found, and what to type next."""
-    value, usual = study.score(best) or 0.0, study.score(default)
-    if best.number == default.number:
-        against = ", which is the default config: nothing tried was better"
-    elif usual is None:
-        against = f"; the default config (trial 0) was not completed: {default.state.name}"
-    else:
-        against = f", the default config (trial 0): AP {usual:.1f} ({value - usual:+.1f})"
-    lines = [f"\nBest     trial {best.number}: AP {value:.1f}{against}"]
-    lines += [f"         {path} = {number(value)}" for path, value in best.params.items()]
-    verb = "is now" if decision.promote else "is registered, not"
-    uri = f"models:/{version.name}@{alias}"
-    lines += [f"Front    {text}" for text in fronts]
-    return "\n".join([
-        *lines,
-        f"Model    {version.name} version {version.version} {verb} {uri}: {decision.why}",
-        "",
-        "Next     make ui                      compare the runs",
-        f"         make reproduce TRIAL={best.number:<8} train it again, compare bit by bit",
-        f"         make register TRIAL=N        choose another {alias}",
-        f"         make search ... TRIALS=N     more trials of {name}",
-    ])  # fmt: skip

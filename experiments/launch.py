@@ -186,7 +186,7 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
     remote = "RAY_ADDRESS" in os.environ
     if not remote:
         os.environ["RAY_AUTH_MODE"] = "token"  # else Ray writes a token into the home folder
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it only once
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else it listens on every address
     import ray
     from ray._private.ray_logging import global_worker_stdstream_dispatcher

@@ -93,7 +93,7 @@ def reopen(
     ours = study.load_study(settings, name)
     ours.pruner = make_pruner(space)
     splits = read_training(Path(str(base.data.folder)))
-    tracker = Tracker(settings, name, ours.user_attrs[study.ID])
+    tracker = Tracker.of(settings, ours)
     return Search(ours, space, base, data, splits, tracker, parent, folder)
 
 

@@ -2,8 +2,9 @@
 
 import base64
 import io
-import os
+import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +21,11 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 from PIL import Image
 
 import centernet
+from centernet.errors import UserError
 from centernet.geometry import PADDING
+from centernet.train import BEST
 from experiments import serving
+from experiments.run import WEIGHTS
 from experiments.settings import Settings
 
 OUTPUT = {
@@ -29,7 +33,7 @@ OUTPUT = {
     "y2": DataType.double, "score": DataType.double, "label": DataType.long,
     "class": DataType.string,
 }  # fmt: skip
-VALUE, DECISION = "val_AP", "decision"  # tags
+VALUE, DECISION, REPLACED = "val_AP", "decision", "replaced"  # tags
 PACKAGES = (
     "mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "pydantic",
     "opencv-python-headless", "pandas", "pyyaml",
@@ -42,17 +46,24 @@ class Version:
 
     name: str
     version: int
-    study: str
-    trial: int
     run_id: str
-    value: float  # val AP
-    data: str  # fingerprint of the val split
-    decided: bool  # whether it was decided if it becomes the champion
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
 
     @property
     def uri(self) -> str:
         """How to load it."""
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def decided(self) -> bool:
+        """Whether it was decided if it becomes the champion."""
+        return DECISION in self.tags
+
+    @property
+    def ours(self) -> bool:
+        """Whether it was registered here."""
+        return VALUE in self.tags
 
 
 class Registry:
@@ -72,17 +83,29 @@ class Registry:
                 return None
             raise
         number = model.aliases.get(alias)
-        return self._version(self.client.get_model_version(self.name, number)) if number else None
+        return self.get(int(number)) if number else None
+
+    def versions(self) -> list[Version]:
+        """All of them, the oldest first."""
+        found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
+        return [self.get(number) for number in sorted(int(one.version) for one in found)]
+
+    def get(self, number: int) -> Version:
+        """A version by its number; UserError if there is none such."""
+        try:
+            return self._version(self.client.get_model_version(self.name, str(number)))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise UserError(f"{self.name} has no version {number}") from None
+            raise
 
     def find(self, run_id: str) -> Version | None:
         """The version made from a run, if there is one."""
         found = self.client.search_model_versions(f"name = '{self.name}'")
         same = [version for version in found if version.run_id == run_id and VALUE in version.tags]
-        return self._version(same[0]) if same else None
+        return self.get(int(same[0].version)) if same else None
 
-    def register(
-        self, tracker: Tracker, run_id: str, *, trial: int, value: float, data: str
-    ) -> Version:
+    def register(self, tracker: Tracker, run_id: str, tags: Mapping[str, str]) -> Version:
         """Register a run's best weights as a new version, or return the version there is."""
         known = self.find(run_id)
         if known:
@@ -90,15 +113,55 @@ class Registry:
         weights = tracker.weights(run_id)
         uri = log_model(self.settings, run_id, tracker.experiment, weights)
         self._ensure_model()
-        tags = {"study": tracker.study, "trial": str(trial), VALUE: f"{value:.6f}", "data": data}
-        made = self.client.create_model_version(
-            self.name, uri, run_id, tags=tags, description=f"{tracker.study}, trial {trial}"
-        )
+        made = self.client.create_model_version(self.name, uri, run_id, tags=dict(tags))
         return self._version(made)
 
-    def decided(self, version: Version, why: str) -> None:
-        """Note that it was decided whether this version becomes the champion, and why."""
-        self.client.set_model_version_tag(self.name, str(version.version), DECISION, why)
+    def note(self, version: Version, tags: Mapping[str, str], description: str = "") -> Version:
+        """Set tags of a version, and its description; the version as it is then."""
+        for name, text in tags.items():
+            self.client.set_model_version_tag(self.name, str(version.version), name, text)
+        if description:
+            self.client.update_model_version(self.name, str(version.version), description)
+        return self.get(version.version)
+
+    def files(self, version: Version) -> Path:
+        """The folder of a version's model."""
+        uri = self.settings.tracking_uri
+        mlflow.set_tracking_uri(uri)
+        return Path(mlflow.artifacts.download_artifacts(version.uri, tracking_uri=uri))
+
+    def weights(self, version: Version) -> Path:
+        """The weights that a version holds; UserError if it is no model of ours."""
+        folder = self.files(version)
+        try:
+            flavor = Model.load(str(folder)).flavors["python_function"]
+            return folder / str(flavor["artifacts"]["weights"]["path"])
+        except (MlflowException, KeyError):
+            raise UserError(f"{version.uri} is not a detector of this program") from None
+
+    def trained(self, version: Version) -> Path:
+        """The weights as the version's run keeps them; UserError if it has none."""
+        try:
+            return Path(self.client.download_artifacts(version.run_id, f"{WEIGHTS}/{BEST}"))
+        except (MlflowException, OSError):
+            raise UserError(f"run {version.run_id} of {version.uri} keeps no weights") from None
+
+    def attach(self, version: Version, name: str, content: bytes) -> None:
+        """Keep a file with the version's run, under `gate/`, by the version's number."""
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / f"version-{version.version}-{name}"
+            file.write_bytes(content)
+            self.client.log_artifact(version.run_id, str(file), "gate")
+
+    def missing(self, version: Version) -> list[str]:
+        """What a version's model does not say about itself."""
+        model = Model.load(str(self.files(version)))
+        parts = {
+            "input signature": model.signature and model.signature.inputs,
+            "output signature": model.signature and model.signature.outputs,
+            "input example": model.saved_input_example_info,
+        }
+        return [name for name, there in parts.items() if not there]
 
     def _ensure_model(self) -> None:
         try:
@@ -110,18 +173,25 @@ class Registry:
         """Move an alias."""
         self.client.set_registered_model_alias(self.name, alias, str(version.version))
 
+    def unpoint(self, alias: str, version: Version) -> None:
+        """Take an alias from a version, if it has it."""
+        if alias in version.aliases:
+            self.client.delete_registered_model_alias(self.name, alias)
+
     def _version(self, found: Any) -> Version:
-        """What the tags say; a version that was made elsewhere has none, and no AP."""
+        """What MLflow knows; a version that was made elsewhere has none of our tags."""
         return Version(
             name=self.name,
             version=int(found.version),
-            study=found.tags.get("study", ""),
-            trial=int(found.tags.get("trial", -1)),
             run_id=str(found.run_id),
-            value=float(found.tags.get(VALUE, "nan")),
-            data=found.tags.get("data", ""),
-            decided=DECISION in found.tags,
+            tags=dict(found.tags),
+            aliases=tuple(found.aliases),
         )
+
+
+def names(settings: Settings) -> list[str]:
+    """The registered models."""
+    return sorted(one.name for one in connect(settings).search_registered_models())
 
 
 def pinned(settings: Settings) -> set[str]:
@@ -159,13 +229,3 @@ def example() -> pd.DataFrame:
     stream = io.BytesIO()
     Image.new("RGB", (64, 64), (PADDING, PADDING, PADDING)).save(stream, "PNG")
     return pd.DataFrame({"image": [base64.b64encode(stream.getvalue()).decode()]})
-
-
-def load(uri: str, settings: Settings) -> "mlflow.pyfunc.PyFuncModel":
-    """A registered model, with pickle deserialisation disallowed."""
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    return mlflow.pyfunc.load_model(uri)
-
-
-__all__ = ["Registry", "Version", "load"]

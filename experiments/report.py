@@ -24,6 +24,8 @@ from optuna.trial import FrozenTrial
 from experiments import charts, study
 from experiments.budget import NOISE
 from experiments.charts import Row
+from experiments.finalists import Finalist
+from experiments.outcome import finals_result
 
 RESAMPLES = 20  # studies drawn from the trials, for the intervals of the importances
 FEWEST = 6  # complete trials for anything to be said about importances
@@ -45,6 +47,7 @@ def report(
     links: dict[int, str],
     picture: bytes | None,
     watts: float | None,
+    finals: Sequence[Finalist] = (),
 ) -> Page:
     """The page of a study.
 
@@ -62,6 +65,10 @@ def report(
         data = base64.b64encode(picture).decode()
         image = f'<img alt="detections" src="data:image/png;base64,{data}">'
         sections.append(section(f"Trial {best.number}: truth and detections", image, "", True))
+    if finals:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in finals_result(finals))
+        title = "Finals: trained again with fresh seeds"
+        sections.insert(0, section(title, f"<ul>{lines}</ul>", "", True))
     if remarks := advice(best, distributions):
         items = "".join(f"<li>{escape(text)}</li>" for text in remarks)
         sections.insert(0, section("To consider", f"<ul>{items}</ul>", "", True))

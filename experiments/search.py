@@ -1,4 +1,4 @@
-"""Launch or continue a study, then register its best model: what `experiments search` does."""
+"""Launch or continue a study, its finals and its promotion: what `experiments search` does."""
 
 import argparse
 import os
@@ -22,15 +22,16 @@ from centernet.dataset.split import Split
 from centernet.errors import UserError
 from centernet.seed import cores
 from centernet.train import check
-from experiments import display, launch, promote, report, search_space, settings, study
+from experiments import display, finalists, launch, report, search_space, settings, study
 from experiments.budget import Budget
 from experiments.budget import changed as changed_budget
+from experiments.conclude import conclude, hold_finals
 from experiments.drive import drive
+from experiments.energy import watts
 from experiments.lint import lint
 from experiments.lock import exclusive
 from experiments.methods import make_pruner, make_sampler
 from experiments.objective import Search
-from experiments.registry import Registry, Version
 from experiments.run import as_yaml
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
@@ -43,7 +44,7 @@ NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 
 def search(options: argparse.Namespace) -> int:
-    """Launch or continue a study, then register its best model."""
+    """Launch or continue a study, train its best again, and let the gate judge the winner."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     console = Console()
     own = settings.load(options.settings)
@@ -92,9 +93,11 @@ def search(options: argparse.Namespace) -> int:
                 display.Screen(console, budget=budget, known=known) as screen,
             ):
                 screen.follow(events)
-            if not any(part.is_dir() for part in folder.glob("*")):  # no trial is left unfinished
-                shutil.rmtree(folder, ignore_errors=True)
-            text = conclusion(shared, own)
+            tidy(folder)
+            finals = hold_finals(shared, options, workers=workers, console=console)
+            text = conclude(shared, finals)
+            if finals is not None:
+                tidy(finals[0].folder)
             page = write_report(own, ours, tracker)
             text += f"\nReport   {os.path.relpath(page)}"
             console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -110,6 +113,12 @@ def session(budget: Budget, workers: int, base: Config, gpus: str | None) -> dic
     else:
         used = [int(index) for index in gpus.split(",") if index]
     return {"began": time.time(), "budget": asdict(budget), "workers": workers, "gpus": used}
+
+
+def tidy(folder: Path) -> None:
+    """Delete a folder of trials in progress, if none is left unfinished."""
+    if not any(part.is_dir() for part in folder.glob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_gpus(wanted: str | None) -> None:
@@ -160,61 +169,9 @@ def identity(space: SearchSpace, base: Config, splits: tuple[Split, Split]) -> d
     }
 
 
-def conclusion(shared: Search, own: Settings) -> str:
-    """Register the best trial; say what was found and what to type next."""
-    best = study.best_trial(shared.study)
-    value = None if best is None else study.score(best)
-    if best is None or value is None:
-        kind = "completed within the constraints" if shared.space.limits else "completed"
-        return f"No trial was {kind}: nothing to register. make status shows the reasons."
-    version, decision = register_trial(own, shared.tracker, best.number, value)
-    default = study.find_trial(shared.study, 0)
-    fronts = [
-        f"trial {trial.number}: AP {trial.values[0]:.1f}, "
-        + ", ".join(
-            f"{name} {trial.user_attrs[study.COSTS][name]:.2f}" for name in shared.space.costs
-        )
-        for trial in (shared.study.best_trials if shared.space.costs else [])
-    ]
-    return display.summary(
-        shared.study.study_name, best, default, version, decision, own.alias, fronts
-    )
-
-
 def changed(config: Config, values: dict[str, Any]) -> Config:
     """The config with some fields replaced."""
     return resolve(flatten(config.model_dump()) | values)
-
-
-def register_trial(
-    own: Settings, tracker: Tracker, number: int, value: float, *, by_hand: bool = False
-) -> tuple[Version, promote.Decision]:
-    """Register a trial's model; the alias moves where the policy, or a person, says so.
-
-    The policy decides about a version once: what a person did since then stays.
-    """
-    run = tracker.find(number)
-    if run is None:
-        raise UserError(f"trial {number} of study {tracker.study} has no run in MLflow")
-    data, digest = tracker.data(run)
-    registry = Registry(own, own.model_name(data))
-    with exclusive(own.runs / ".registry.lock"):
-        version = registry.register(
-            tracker, run.info.run_id, trial=number, value=value, data=digest
-        )
-        champion = registry.at(own.alias)
-        if by_hand:
-            decision = promote.Decision(True, "as you asked")
-        elif champion and champion.version == version.version:
-            decision = promote.Decision(True, "as before")
-        elif version.decided and champion:
-            decision = promote.Decision(False, "as decided before")
-        else:
-            decision = promote.decide(version, champion)
-        if decision.promote:
-            registry.point(own.alias, version)
-        registry.decided(version, decision.why)
-    return version, decision
 
 
 def trial_folder(own: Settings, tracker: Tracker) -> Path:
@@ -233,7 +190,8 @@ def write_report(own: Settings, ours: Any, tracker: Tracker) -> Path:
         distributions=distributions,
         links={number: tracker.link(run_id) for number, run_id in runs.items()},
         picture=picture,
-        watts=tracker.watts(ours.user_attrs.get(study.SESSION, {}).get("gpus", [])),
+        watts=watts(tracker, ours.user_attrs.get(study.SESSION, {}).get("gpus", [])),
+        finals=finalists.load_standings(own, ours),
     )
     folder: Path = own.runs / "reports" / str(ours.study_name)
     files = {"report.html": page.html.encode()}

@@ -26,9 +26,17 @@ WHEN = "when"  # of any kind: only with these values of other fields
 KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}
 SECTIONS = (
     "config", "objectives", "constraints", "parameters", "enqueue", "warm_start", "sampler",
-    "pruner", "budget",
+    "pruner", "budget", "finals",
 )  # fmt: skip
 AP, COSTS = "AP", ("latency_ms", "parameters_m")  # to be maximised; to be minimised
+
+
+@dataclass(frozen=True, slots=True)
+class Finals:
+    """How many of the best trials are trained again, and with how many fresh seeds each."""
+
+    finalists: int = 3
+    seeds: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class SearchSpace:
     budget: Budget
     costs: tuple[str, ...] = ()  # to be minimised, beside AP
     limits: Mapping[str, float] = field(default_factory=dict)  # the most that a cost may be
+    finals: Finals = Finals()
 
     @property
     def directions(self) -> list[Literal["maximize", "minimize"]]:
@@ -108,6 +117,7 @@ def _read(file: Path) -> SearchSpace:
         budget=budget.read(tree.get("budget", {})),
         costs=_costs(tree.get("objectives", [AP])),
         limits=_limits(tree.get("constraints", {})),
+        finals=_finals(tree.get("finals", {})),
     )
 
 
@@ -272,3 +282,17 @@ def _limits(tree: Any) -> dict[str, float]:
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
             raise UserError(f"constraints: {name}: expected a number above 0, got {value!r}")
     return {name: float(value) for name, value in tree.items()}
+
+
+def _finals(tree: Any) -> Finals:
+    """`finals: {finalists: 3, seeds: 3}`; no finalists: none are held."""
+    least = {"finalists": 0, "seeds": 1}
+    if not isinstance(tree, dict):
+        raise UserError("finals: expected `finalists: N` and `seeds: N`")
+    for name, value in tree.items():
+        if name not in least:
+            raise UserError(f"finals: {name} is no option{did_you_mean(str(name), least)}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
+            what = f"a whole number from {least[name]}"
+            raise UserError(f"finals: {name}: expected {what}, got {value!r}")
+    return Finals(**tree)

@@ -3,14 +3,30 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from centernet.config import read_yaml
 from centernet.errors import UserError, did_you_mean
 
+CHALLENGER = "challenger"  # alias of the last version that the gate refused
+Cost = Literal["latency_ms", "parameters_m"]  # of COSTS in costs.py
+Check = Literal["loads", "predictions", "onnx", "signature"]  # of CHECKS in checks.py
 Name = Annotated[str, Field(pattern=r"^([\w. -]|\{data\})+$")]  # what a registry takes
+
+
+class Policy(BaseModel):
+    """When a model may become the champion: `gate:` of mlflow.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    margin: Annotated[float, Field(ge=0)] = 0.0  # test AP by which it has to be better
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95  # that it is, one-sided
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000  # of the test images
+    minimum_ap: Annotated[float, Field(ge=0, le=100)] = 1.0  # test AP of a first champion
+    limits: dict[Cost, Annotated[float, Field(gt=0)]] = {}  # the most that a cost may be
+    checks: list[Check] = list(get_args(Check))  # before any alias moves
 
 
 class Settings(BaseModel):
@@ -31,12 +47,16 @@ class Settings(BaseModel):
     stall_minutes: Annotated[float, Field(gt=0)] = 60.0
     outage_minutes: Annotated[float, Field(ge=0)] = 10.0
     ui_port: Annotated[int, Field(ge=1, le=65535)] = 5000
+    serve_port: Annotated[int, Field(ge=1, le=65535)] = 5001
+    gate: Policy = Policy()
 
     @field_validator("alias")
     @classmethod
     def _not_reserved(cls, alias: str) -> str:
         if re.fullmatch(r"latest|v\d+", alias):
             raise ValueError(f"MLflow reserves {alias}")
+        if alias == CHALLENGER:
+            raise ValueError("that is the name of who did not become it")
         return alias
 
     @property
@@ -60,7 +80,8 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         unknown = first["type"] == "extra_forbidden"
-        hint = did_you_mean(name, Settings.model_fields) if unknown else ""
+        known = [*Settings.model_fields, *(f"gate.{one}" for one in Policy.model_fields)]
+        hint = did_you_mean(name, known) if unknown else ""
         raise UserError(f"{file}: {name}: {first['msg']}{hint}") from None
     home = file.resolve().parent
     absolute = {

@@ -23,6 +23,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 IDENTITY = "identity"  # user attributes of a study: what it asked
 ID = "id"  # tells it from others of its name
+PARENT = "parent"  # the study whose finals it is
 THREADS = "threads"  # of a CPU operator; results depend on it, so it stays as it was
 SEARCHED = "searched"  # when, last
 RUN = "run_id"  # user attributes of a trial
@@ -127,22 +128,27 @@ def open_study(
     return study
 
 
+def exists(study: optuna.Study, name: str) -> bool:
+    """Whether there is a study of that name beside this one."""
+    return name in optuna.get_all_study_names(study._storage)
+
+
 def load_study(settings: Settings, name: str | None) -> optuna.Study:
     """An existing study, by default the one searched last; UserError if there is none."""
     file = sqlite_file(settings.studies)
     if file is not None and not file.exists():
         raise UserError("there is no study yet: make search")
     storage = open_storage(settings)
-    searched = {
-        summary.study_name: summary.user_attrs.get(SEARCHED, "")
-        for summary in optuna.get_all_study_summaries(storage)
-    }
+    summaries = optuna.get_all_study_summaries(storage)
+    searched = {one.study_name: one.user_attrs.get(SEARCHED, "") for one in summaries}
+    finals = {one.study_name for one in summaries if PARENT in one.user_attrs}
     if not searched:
         raise UserError("there is no study yet: make search")
     if name is not None and name not in searched:
         near = did_you_mean(name, searched) or f" (there are {', '.join(sorted(searched))})"
         raise UserError(f"no study is named {name}{near}")
-    chosen = name or max(searched, key=lambda study: searched[study])
+    own = [study for study in searched if study not in finals] or list(searched)
+    chosen = name or max(own, key=lambda study: searched[study])
     return optuna.load_study(study_name=chosen, storage=storage)
 
 

@@ -1,6 +1,7 @@
 """A search space and the config that trials start from -> one trial's config."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -14,6 +15,8 @@ from optuna.distributions import (
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError
 from experiments.search_space import SearchSpace, contains
+
+SEED = "train.seed"
 
 
 def default_point(space: SearchSpace, base: Config) -> dict[str, Any]:
@@ -60,3 +63,16 @@ def _suggest(trial: optuna.Trial, path: str, distribution: BaseDistribution) -> 
         case CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(path, choices)
     raise AssertionError(f"no suggestion for {distribution}")
+
+
+def seeded(space: SearchSpace) -> SearchSpace:
+    """The space with the seed as a field; nothing is sampled or pruned, AP alone counts."""
+    seed = IntDistribution(0, 2**32 - 1)
+    return replace(
+        space,
+        parameters=space.parameters | {SEED: seed},
+        enqueue=(),
+        sampler={"name": "random"},
+        pruner={"name": "none"},
+        costs=(),
+    )

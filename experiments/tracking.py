@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ from experiments.lock import exclusive
 from experiments.patience import Away, Patient, patient
 from experiments.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
 from experiments.settings import Settings, sqlite_file
-from experiments.study import write_ahead
+from experiments.study import ID, PARENT, write_ahead
 
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
@@ -46,8 +46,23 @@ class Tracker:
     def __init__(self, settings: Settings, study: str, study_id: str) -> None:
         """Open the store, which is created by one process while the others wait."""
         self.settings, self.study, self.study_id = settings, study, study_id
+        self.kind = "trial"  # as the UI names its runs
         self.client = connect(settings)
         self.experiment = self._experiment()
+
+    @classmethod
+    def of(cls, settings: Settings, study: Any) -> "Tracker":
+        """The runs of an Optuna study; those of a study's finals lie beside its own."""
+        name = study.user_attrs.get(PARENT, study.study_name)
+        found = cls(settings, name, study.user_attrs[ID])
+        found.kind = "final" if PARENT in study.user_attrs else "trial"
+        return found
+
+    def data_name(self) -> str:
+        """The name of the study's data; UserError if it has no run."""
+        for run in self._search("tags.role = 'study'"):
+            return str(run.data.tags["data"])
+        raise UserError(f"study {self.study} has no run in MLflow")
 
     def _experiment(self) -> str:
         with exclusive(self.settings.runs / ".setup.lock"):
@@ -90,7 +105,7 @@ class Tracker:
         known = self.find(number)
         tags = {TRIAL: str(number), "mlflow.parentRunId": parent, STATE: "RUNNING"}
         found = known or self._create(
-            "trial", f"trial {number}", tags, find=lambda: self.find(number)
+            "trial", f"{self.kind} {number}", tags, find=lambda: self.find(number)
         )
         run = Run(self.client, found, new=known is None)
         try:
@@ -204,21 +219,6 @@ class Tracker:
             return Path(self.client.download_artifacts(run_id, PICTURE)).read_bytes()
         except (MlflowException, OSError):
             return None
-
-    def watts(self, gpus: Iterable[int]) -> float | None:
-        """What these GPUs drew together, on average over all samples; None: it was not measured."""
-        runs, total = self.trials(), None
-        for gpu in gpus:
-            metric = f"system/gpu_{gpu}_power_usage_watts"
-            drawn = [
-                value
-                for run in runs
-                if metric in run.data.metrics
-                for _, value in self.history(run.info.run_id, metric)
-            ]
-            if drawn:
-                total = (total or 0.0) + sum(drawn) / len(drawn)
-        return total
 
     def keep_report(self, folder: Path) -> None:
         """Keep the study's report with its own run."""

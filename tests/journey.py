@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ enqueue:
   - {targets.sigma_divisor: 11.0}
 pruner: {name: median, n_startup_trials: 2, n_warmup_steps: 1}
 budget: {trials: 4}
+finals: {finalists: 0}
 """
 
 
@@ -45,7 +47,8 @@ def run(home: Path, *words: object, status: int = 0) -> str:
 def kill_and_finish(data: Path, home: Path) -> None:
     """In `home`, a study of four trials: killed inside the second, and then finished."""
     text = (REPOSITORY / "mlflow.yaml").read_text()
-    (home / "mlflow.yaml").write_text(text.replace("seconds: 10", "seconds: 0.2"))
+    text = text.replace("seconds: 10", "seconds: 0.2").replace("minimum_ap: 1.0", "minimum_ap: 0.0")
+    (home / "mlflow.yaml").write_text(text)
     base = tiny_values(data) | {"train.epochs": 6, "optim.lr": 0.01}
     (home / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
     (home / "space.yaml").write_text(SPACE)
@@ -58,6 +61,13 @@ def kill_and_finish(data: Path, home: Path) -> None:
     done = subprocess.run(search, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
     (home / "out.txt").write_text(done.stdout)
+    unchecked(home)
+
+
+def unchecked(home: Path) -> None:
+    """Ask for no checks from here on: each takes seconds, and they passed."""
+    file = home / "mlflow.yaml"
+    file.write_text(re.sub(r"checks: \[.*\]", "checks: []", file.read_text()))
 
 
 def tracker_of(own: Settings, name: str = "s") -> Tracker:

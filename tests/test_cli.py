@@ -13,7 +13,20 @@ from experiments import cli as experiments_cli
 
 COMMANDS = {
     "centernet": ("train", "evaluate", "predict", "export", "check-data"),
-    "experiments": ("search", "lint", "status", "register", "reproduce", "report", "gc", "ui"),
+    "experiments": (
+        "search",
+        "lint",
+        "status",
+        "register",
+        "models",
+        "rollback",
+        "predict",
+        "serve",
+        "reproduce",
+        "report",
+        "gc",
+        "ui",
+    ),
 }
 
 

@@ -21,6 +21,7 @@ parameters:
 sampler: grid
 pruner: none
 budget: {trials: 3}
+finals: {finalists: 0}
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chaos import leftovers, torment, twins
 from conftest import REPOSITORY, tiny_values
-from journey import SPACE, run, tracker_of
+from journey import SPACE, run, tracker_of, unchecked
 
 from experiments import study
 from experiments.settings import Settings, load
@@ -21,6 +21,7 @@ def pair(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (REPOSITORY / "mlflow.yaml").read_text()
     text = text.replace("retries: 3 ", "retries: 9 ").replace("minutes: 60 ", "minutes: 0.15 ")
     (home / "mlflow.yaml").write_text(text)
+    unchecked(home)
     base = tiny_values(data) | {"train.epochs": 7, "optim.lr": 0.01, "train.threads": 1}
     (home / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
     (home / "space.yaml").write_text(SPACE)

@@ -96,6 +96,8 @@ BAD = {
     "budget: trails is not a limit; did you mean trials?": f"parameters: {{{GOOD}}}\nbudget: {{trails: 3}}",
     "budget: hours: expected a number above 0": f"parameters: {{{GOOD}}}\nbudget: {{hours: -1}}",
     "trials: expected a whole number above 0, got 0": f"parameters: {{{GOOD}}}\nbudget: {{trials: 0}}",
+    "finals: seed is no option; did you mean seeds?": f"parameters: {{{GOOD}}}\nfinals: {{seed: 3}}",
+    "finals: seeds: expected a whole number from 1, got 0": f"parameters: {{{GOOD}}}\nfinals: {{seeds: 0}}",
     "objectives: loss is none": f"parameters: {{{GOOD}}}\nobjectives: [AP, loss]",
     "AP comes first": f"parameters: {{{GOOD}}}\nobjectives: [latency_ms]",
     "latency is not a cost; did you mean latency_ms?": f"parameters: {{{GOOD}}}\nconstraints: {{latency: 9}}",

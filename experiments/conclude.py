@@ -1,0 +1,79 @@
+"""What follows the trials of a search: the finals, the gate, and what to say about them."""
+
+import argparse
+from contextlib import closing
+
+from rich.console import Console
+
+from experiments import display, launch, outcome, study
+from experiments.drive import drive
+from experiments.finalists import Finalist, open_finals, standings
+from experiments.objective import Search
+from experiments.promote import Candidate, promote
+
+
+def hold_finals(
+    shared: Search, options: argparse.Namespace, *, workers: int, console: Console
+) -> tuple[Search, list[Finalist]] | None:
+    """Train the finalists with fresh seeds, or go on with it; none where they are skipped."""
+    asked = shared.space.finals
+    count = asked.finalists if options.finalists is None else options.finalists
+    seeds = options.seeds or asked.seeds
+    if study.best_trial(shared.study) is None:
+        return None
+    if count == 0:
+        console.print("\nFinals   skipped: the best trial may be a lucky one (--finalists 3)")
+        return None
+    finals, budget = open_finals(shared, count, seeds)
+    console.print(
+        f"\nFinals   {outcome.finals_plan(finals.study)}", highlight=False, soft_wrap=True
+    )
+    known = [display.row(trial) for trial in study.finished(finals.study)]
+    crew = launch.crew(finals, workers=workers, per_gpu=options.per_gpu, gpus=options.gpus)
+    with (
+        closing(drive(finals, budget, crew)) as events,
+        display.Screen(console, budget=budget, known=known) as screen,
+    ):
+        screen.follow(events)
+    return finals, standings(shared.study, finals.study)
+
+
+def conclude(shared: Search, finals: tuple[Search, list[Finalist]] | None) -> str:
+    """Register the winner, and say what was found."""
+    own = shared.tracker.settings
+    best = study.best_trial(shared.study)
+    value = None if best is None else study.score(best)
+    if best is None or value is None:
+        kind = "completed within the constraints" if shared.space.limits else "completed"
+        return f"No trial was {kind}: nothing to register. make status shows the reasons."
+    candidate = Candidate(shared.tracker, best.user_attrs[study.RUN], best.number, value)
+    lines: list[str] = []
+    if finals is not None:
+        held, ranked = finals
+        lines = outcome.finals_result(ranked)
+        if ranked[0].finals:
+            candidate = winner(held, ranked[0], lines)
+    verdict = promote(own, candidate)
+    default = study.find_trial(shared.study, 0)
+    lines += fronts(shared)
+    return outcome.summary(
+        shared.study.study_name, best, default, verdict, own.alias, lines
+    )  # fmt: skip
+
+
+def winner(held: Search, first: Finalist, lines: list[str]) -> Candidate:
+    """The finalist of the highest mean AP, by its training of median AP."""
+    chosen = first.median
+    notes = {"finals": "\n".join(lines), "finalist": str(chosen.number)}
+    run_id = chosen.user_attrs[study.RUN]
+    return Candidate(held.tracker, run_id, first.trial, study.score(chosen) or 0.0, notes)
+
+
+def fronts(shared: Search) -> list[str]:
+    """The trials that nothing beats in every objective, where there are several."""
+    names = shared.space.costs
+    return [
+        f"Front    trial {trial.number}: AP {trial.values[0]:.1f}, "
+        + ", ".join(f"{name} {trial.user_attrs[study.COSTS][name]:.2f}" for name in names)
+        for trial in (shared.study.best_trials if names else [])
+    ]
