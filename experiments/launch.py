@@ -184,7 +184,7 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
     remote = "RAY_ADDRESS" in os.environ
     if not remote:
         os.environ["RAY_AUTH_MODE"] = "token"  # else Ray writes a token into the home folder
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it only once
     import ray
     from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
