@@ -60,11 +60,10 @@ RACERS = {  # as search_spaces/weights.yaml has them; then others
         TPE,
         "{name: hyperband, min_resource: 2, max_resource: 6, reduction_factor: 2}",
     ),
-    "gp + median": ("{name: gp, n_startup_trials: 6}", MEDIAN),
     "cmaes + median": ("cmaes", MEDIAN),
     "qmc + median": ("qmc", MEDIAN),
 }
-TRIALS, SEEDS = 24, 40  # of random search without pruning; searches of each kind
+TRIALS, SEEDS = 24, 20  # of random search without pruning; searches of each kind
 
 
 def axis(path: str) -> list[float]:
