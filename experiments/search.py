@@ -69,7 +69,8 @@ def search(options: argparse.Namespace) -> int:
             space,
             identity=identity(space, base, splits),
             points=points,
-            threads=base.train.threads or max(cores() // workers, 1),
+            threads=base.train.threads or None,
+            share=max(cores() // workers, 1),
         )
         base = changed(base, {"train.threads": ours.user_attrs[study.THREADS]})
         tracker = Tracker(own, name, ours.user_attrs[study.ID])

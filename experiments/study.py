@@ -98,8 +98,13 @@ def open_study(
     identity: dict[str, Any],
     points: list[dict[str, Any]],
     threads: int | None,
+    share: int | None = None,
 ) -> optuna.Study:
-    """Create a study with its first points, or resume it; UserError if it asked something else."""
+    """Create a study with its first points, or resume it; UserError if it asked something else.
+
+    threads: that were asked for; without, a new study has `share` (default: all cores), and one
+    that is resumed keeps its own, with whatever number of workers.
+    """
     storage = open_storage(settings)
     study = optuna.create_study(
         study_name=name,
@@ -113,7 +118,7 @@ def open_study(
         for point in points:
             study.enqueue_trial(point, skip_if_exists=True)
         study.set_user_attr(ID, study.user_attrs.get(ID) or uuid4().hex)
-        study.set_user_attr(THREADS, threads or cores())
+        study.set_user_attr(THREADS, threads or share or cores())
         study.set_user_attr(IDENTITY, identity)
     else:
         now = identity | ({THREADS: threads} if threads else {})
