@@ -181,6 +181,7 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
     """Ray on this machine only, behind a secret of this process; or the cluster at RAY_ADDRESS."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a trial is as urgent as it is inline
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     remote = "RAY_ADDRESS" in os.environ
