@@ -54,7 +54,12 @@ class Decision:
 def estimate(found: Matches, policy: Policy) -> Estimate:
     """A model's test AP with its bounds."""
     value, drawn = resampled(found, policy)
-    return bounded(value, drawn, images=len(found.truth), confidence=policy.confidence)
+    return possible(bounded(value, drawn, images=len(found.truth), confidence=policy.confidence))
+
+
+def possible(found: Estimate) -> Estimate:
+    """Bounds of an AP that an AP can have."""
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 100.0))
 
 
 def compare(challenger: Matches, champion: Matches, policy: Policy) -> Comparison:
@@ -62,8 +67,8 @@ def compare(challenger: Matches, champion: Matches, policy: Policy) -> Compariso
     images, confidence = len(challenger.truth), policy.confidence
     (ours, a), (theirs, b) = (resampled(one, policy) for one in (challenger, champion))
     return Comparison(
-        bounded(ours, a, images=images, confidence=confidence),
-        bounded(theirs, b, images=images, confidence=confidence),
+        possible(bounded(ours, a, images=images, confidence=confidence)),
+        possible(bounded(theirs, b, images=images, confidence=confidence)),
         bounded(ours - theirs, a - b, images=images, confidence=confidence),
         tuple((a - b).tolist()),
     )

@@ -23,7 +23,7 @@ from centernet.errors import UserError, did_you_mean, one_line
 from centernet.logs import from_lines, numbers
 from centernet.structures import Epoch
 from experiments import run
-from experiments.settings import Settings
+from experiments.settings import Settings, sqlite_file
 from experiments.tracking import STUDY, TRIAL, connect, source_tags
 
 ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
@@ -62,7 +62,10 @@ class Archive:
     """The runs of every study in one MLflow."""
 
     def __init__(self, settings: Settings) -> None:
-        """Connect."""
+        """Connect; UserError, and no new database, where there is none."""
+        file = sqlite_file(settings.tracking_uri)
+        if file is not None and not file.exists():
+            raise UserError("there is no study yet: make search")
         self.settings = settings
         self.client: MlflowClient = connect(settings)
 

@@ -26,7 +26,7 @@ def pair(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
     (home / "space.yaml").write_text(SPACE)
     words = ("--space", "space.yaml", "--study", "p", "--workers", 2)
-    torment(home, words, kinds=("worker", "everything", "hang"), seconds=(0, 1), seed=1)
+    torment(home, words, kinds=("everything", "worker", "hang"), seconds=(0, 1), seed=1)
     return home
 
 
