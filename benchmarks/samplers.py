@@ -50,12 +50,13 @@ SPACE = "\n".join([
 ])  # fmt: skip
 TPE = "{name: tpe, n_startup_trials: 6, multivariate: true}"
 MEDIAN = "{name: median, n_startup_trials: 4, n_warmup_steps: 2}"
+HALVING = "{name: halving, min_resource: 2, reduction_factor: 2}"
 RANDOM = ("random", "none")
 RACERS = {  # as search_spaces/weights.yaml has them; then others
-    "tpe + median (shipped)": (TPE, MEDIAN),
+    "tpe + halving (shipped)": (TPE, HALVING),
+    "tpe + median": (TPE, MEDIAN),
     "tpe": (TPE, "none"),
     "random + median": ("random", MEDIAN),
-    "tpe + halving": (TPE, "{name: halving, min_resource: 2, reduction_factor: 2}"),
     "tpe + hyperband": (
         TPE,
         "{name: hyperband, min_resource: 2, max_resource: 6, reduction_factor: 2}",
