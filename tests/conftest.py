@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "2"
+os.environ["OMP_WAIT_POLICY"] = "passive"  # tests run side by side: a thread that waits sleeps
 
 from centernet.config import Config, resolve
 from centernet.dataset.demo import generate
@@ -15,6 +16,13 @@ from experiments.settings import Settings, load
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that share a study, or a file, run in one process (pytest-xdist: loadgroup)."""
+    for item in items:
+        shares = "place" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("place" if shares else item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def test_processes_that_open_an_empty_store_at_once_all_succeed(
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
     errors = [process.communicate()[1] for process in started]
     assert not any(errors) and not any(process.returncode for process in started), errors
