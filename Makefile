@@ -62,13 +62,13 @@ reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUD
 	  $(if $(STUDY),--study "$(STUDY)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data "$(DATA)") $(OPTIONS)
 
 test: .venv/.ready ## the tests
-	@$(BIN)/pytest -n auto --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -n auto --dist loadfile $(TESTS)
 
 check: .venv/.ready ## format, lint, types, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -n auto --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -n auto --dist loadfile $(TESTS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -18,13 +18,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that share a study, or a file, run in one process (pytest-xdist: loadgroup)."""
-    for item in items:
-        shares = "place" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("place" if shares else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of 24 train, 8 val and 6 test images of 128 x 96."""
