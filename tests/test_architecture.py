@@ -26,7 +26,7 @@ ONLY = {
 }
 LEAVES = {"structures", "geometry", "encode", "losses", "decode", "ema", "augment", "backbones"}
 LEAVES_MAY = {"structures", "errors", "seed", "geometry"}  # geometry: augment's padding value
-ABOVE_CONFIG = {"train", "predict", "commands", "cli", "logs", "state", "config"}
+ABOVE_CONFIG = {"train", "predict", "training", "cli", "logs", "state", "config"}
 LIGHT = {"cli", "errors", "config", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
