@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from centernet.config import load, parse_overrides
+from centernet.presets import load, parse_overrides
 from centernet.train import train
 from experiments.provenance import hardware
 

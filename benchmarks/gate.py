@@ -25,12 +25,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from centernet.bootstrap import Matches, average_precision, draws, match
-from centernet.config import load
 from centernet.dataset import coco, images
 from centernet.dataset.demo import generate
 from centernet.dataset.split import Split
 from centernet.evaluate import evaluate
 from centernet.predict import Detector
+from centernet.presets import load
 from centernet.structures import Detections
 from centernet.train import BEST, train
 from experiments import gate

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from centernet.config import Config, load
+from centernet.config import Config
 from centernet.dataset.coco import read_training
+from centernet.presets import load
 from centernet.train import train
 from experiments import objective, search_space, settings, study
 from experiments.suggest import suggest

@@ -20,11 +20,12 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from centernet.config import Config, load
+from centernet.config import Config
 from centernet.dataset.coco import read_training
 from centernet.dataset.demo import generate
 from centernet.draw import beside_truth
 from centernet.predict import Detector
+from centernet.presets import load
 from centernet.structures import Epoch
 from centernet.train import BEST, train
 from experiments import objective, search_space, settings, study

@@ -23,8 +23,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optuna
 
-from centernet.config import Config, load
+from centernet.config import Config
 from centernet.dataset.demo import generate
+from centernet.presets import load
 from centernet.structures import Epoch
 from centernet.train import train
 from experiments import search_space

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from centernet.config import load, parse_overrides
+from centernet.presets import load, parse_overrides
 from centernet.structures import Epoch
 from centernet.train import train
 from experiments.verdict import Comparison, Deviation

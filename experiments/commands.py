@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from centernet.config import load
 from centernet.errors import UserError
+from centernet.presets import load
 from experiments import display, search_space, settings, study
 from experiments.audit import audit
 from experiments.lint import lint as remarks_on

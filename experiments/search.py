@@ -15,11 +15,12 @@ import torch
 from rich.console import Console
 
 from centernet.checkpoint import write_bytes
-from centernet.config import Config, flatten, load, parse_overrides, resolve
+from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.demo import demo_folder
 from centernet.dataset.split import Split
 from centernet.errors import UserError
+from centernet.presets import load, parse_overrides
 from centernet.seed import cores
 from centernet.train import check
 from experiments import display, finalists, launch, report, search_space, settings, study

@@ -14,8 +14,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from centernet.config import Config, check_path, flatten, load, read_yaml, resolve
+from centernet.config import Config, check_path, flatten, resolve
 from centernet.errors import UserError, did_you_mean
+from centernet.presets import load, read_yaml
 from experiments import budget
 from experiments.budget import Budget
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from centernet.config import read_yaml
 from centernet.errors import UserError, did_you_mean
+from centernet.presets import read_yaml
 
 CHALLENGER = "challenger"  # alias of the last version that the gate refused
 Cost = Literal["latency_ms", "parameters_m"]  # of COSTS in costs.py

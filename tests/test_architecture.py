@@ -26,8 +26,8 @@ ONLY = {
 }
 LEAVES = {"structures", "geometry", "encode", "losses", "decode", "ema", "augment", "backbones"}
 LEAVES_MAY = {"structures", "errors", "seed", "geometry"}  # geometry: augment's padding value
-ABOVE_CONFIG = {"train", "predict", "training", "cli", "logs", "state", "config"}
-LIGHT = {"cli", "errors", "config", "settings"}
+ABOVE_CONFIG = {"presets", "train", "predict", "training", "cli", "logs", "state", "config"}
+LIGHT = {"cli", "errors", "config", "presets", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
 

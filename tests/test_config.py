@@ -4,17 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from centernet.config import (
-    PRESETS,
-    Config,
-    field_paths,
-    flatten,
-    load,
-    nest,
-    parse_overrides,
-    resolve,
-)
+from centernet.config import Config, field_paths, flatten, nest, resolve
 from centernet.errors import UserError
+from centernet.presets import PRESETS, load, parse_overrides
 
 
 def test_the_defaults_are_the_missions() -> None:

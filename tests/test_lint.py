@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from centernet.config import load, resolve
+from centernet.config import resolve
+from centernet.presets import load
 from experiments.lint import lint
 from experiments.search_space import read
 

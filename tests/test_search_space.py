@@ -3,8 +3,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from centernet.config import field_paths, flatten, load
+from centernet.config import field_paths, flatten
 from centernet.errors import UserError
+from centernet.presets import load
 from experiments.methods import PRUNERS, SAMPLERS, exhausted, make_pruner, make_sampler
 from experiments.search_space import read
 from experiments.settings import Settings

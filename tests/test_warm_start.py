@@ -7,8 +7,8 @@ import optuna
 import pytest
 from journey import SPACE
 
-from centernet.config import load
 from centernet.errors import UserError
+from centernet.presets import load
 from experiments import study
 from experiments.search_space import SearchSpace, read
 from experiments.settings import Settings

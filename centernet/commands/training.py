@@ -5,9 +5,10 @@ from contextlib import closing
 from pathlib import Path
 
 from centernet import train as training
-from centernet.config import flatten, load, parse_overrides, resolve
+from centernet.config import flatten, resolve
 from centernet.dataset import coco
 from centernet.dataset.demo import demo_folder
+from centernet.presets import load, parse_overrides
 from centernet.structures import Epoch
 
 
