@@ -73,7 +73,13 @@ class CenterNet(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: Backbone, *, classes: int, channels: int, head_channels: int
+        self,
+        backbone: Backbone,
+        *,
+        classes: int,
+        channels: int,
+        head_channels: int,
+        size_per_class: bool = False,
     ) -> None:
         """Put the neck and the heads on a backbone; its normalisation is part of the weights."""
         super().__init__()
@@ -81,7 +87,8 @@ class CenterNet(nn.Module):
         self.neck = Neck(backbone.channels, channels)
         self.classes = classes
         self.heatmap = head(channels, head_channels, classes, bias=PRIOR_BIAS)
-        self.size = head(channels, head_channels, 2, bias=SIZE_BIAS)
+        sizes = 2 * classes if size_per_class else 2
+        self.size = head(channels, head_channels, sizes, bias=SIZE_BIAS)
         self.offset = head(channels, head_channels, 2)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1) * 255)
@@ -97,10 +104,22 @@ class CenterNet(nn.Module):
 
 
 def build(
-    *, backbone: str, pretrained: Any, channels: int, head_channels: int, classes: int
+    *,
+    backbone: str,
+    pretrained: Any,
+    channels: int,
+    head_channels: int,
+    classes: int,
+    size_per_class: bool = False,
 ) -> CenterNet:
     """A CenterNet by the name of its backbone."""
     check_backbone(backbone, pretrained=bool(pretrained))
     extractor = BACKBONES[backbone](pretrained=bool(pretrained))
-    net = CenterNet(extractor, classes=classes, channels=channels, head_channels=head_channels)
+    net = CenterNet(
+        extractor,
+        classes=classes,
+        channels=channels,
+        head_channels=head_channels,
+        size_per_class=size_per_class,
+    )
     return net.to(memory_format=torch.channels_last)  # a third faster, on CPUs and tensor cores

@@ -42,6 +42,7 @@ class Network(BaseModel):
     channels: Width
     head_channels: Width
     classes: Width
+    size_per_class: bool = False
 
 
 class Geometry(BaseModel):
@@ -116,6 +117,7 @@ def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
             channels=config.model.channels,
             head_channels=config.model.head_channels,
             classes=len(classes),
+            size_per_class=config.model.size_per_class,
         ),
         classes=classes,
         geometry=Geometry(

@@ -24,9 +24,22 @@ ONLY = {
     "mlflow": {"tracking", "run", "record", "registry", "serving"},
     "ray": {"launch"},
 }
-LEAVES = {"structures", "geometry", "encode", "losses", "decode", "ema", "augment", "backbones"}
+LEAVES = {
+    "structures", "geometry", "encode", "losses", "decode", "ema", "optim", "augment", "backbones"
+}  # fmt: skip
 LEAVES_MAY = {"structures", "errors", "seed", "geometry"}  # geometry: augment's padding value
-ABOVE_CONFIG = {"presets", "train", "predict", "training", "cli", "logs", "state", "config"}
+ABOVE_CONFIG = {
+    "assemble",
+    "overfit",
+    "presets",
+    "train",
+    "predict",
+    "training",
+    "cli",
+    "logs",
+    "state",
+    "config",
+}
 LIGHT = {"cli", "errors", "config", "presets", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
