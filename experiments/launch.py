@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from centernet.errors import UserError
 from experiments import study
 from experiments.drive import Crew
 from experiments.objective import Progress, Search, failed, objective
@@ -206,7 +207,10 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
         os.environ["RAY_AUTH_MODE"] = "token"  # else Ray writes a token into the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it only once
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else it listens on every address
-    import ray
+    try:
+        import ray
+    except ImportError:
+        raise UserError("several workers need Ray: install the extra ray, or WORKERS=1") from None
     from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
     own: dict[str, Any] = {"_temp_dir": scratch, "_node_ip_address": "127.0.0.1"}
