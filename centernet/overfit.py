@@ -4,6 +4,7 @@ import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -15,7 +16,6 @@ from centernet.decode import decode
 from centernet.encode import encode
 from centernet.evaluate import evaluate
 from centernet.geometry import to_original
-from centernet.model import STRIDE
 from centernet.predict import detect
 from centernet.state import make_state
 from centernet.structures import Detections, Maps
@@ -80,7 +80,7 @@ def overfit(config: Config, split: Split, *, steps: int) -> Generator[Fit, None,
             losses.setdefault(name, []).append(term.item())
         finite = all(math.isfinite(values[-1]) for values in losses.values())
         if step % EVERY == 0 or step == steps or not finite:
-            values = config.decode.model_dump()
+            values = config.decode.model_dump() | {"stride": config.model.stride}
             found = detect(state.ema.model, batch.images, batch.placements, **values)
             scores.append(evaluate(found, split).get("AP50", 0.0) if finite else 0.0)
             yield Fit(step, scores, losses)
@@ -122,12 +122,12 @@ def of_data(config: Config, split: Split) -> Iterator[str]:
     """Whether the true maps, decoded, give the true boxes: no network can do better."""
     batch = whole(config, split)
     truth = true_maps(config, batch, len(split.classes))
-    ceiling = score(truth, batch, split, **config.decode.model_dump())
+    asked = config.decode.model_dump() | {"stride": config.model.stride}
+    ceiling = score(truth, batch, split, **asked)
     if ceiling > GOAL:
         return
     said = f"the true maps themselves, decoded, reach only AP50 {ceiling:.1f}"
     for name, value in LOOSE.items():
-        asked = config.decode.model_dump()
         other = score(truth, batch, split, **asked | {name: value})
         if other > ceiling + 1:
             yield f"{said}: decode.{name}={asked[name]} drops boxes ({value:g}: {other:.1f})"
@@ -135,13 +135,14 @@ def of_data(config: Config, split: Split) -> Iterator[str]:
     assert truth.mask is not None, "a target has a mask"
     objects, cells = len(batch.boxes), int((truth.mask > 0).sum())
     sides = (batch.boxes[:, 2:] - batch.boxes[:, :2]).amin(1)
-    small = int((sides < STRIDE).sum())
+    cell = config.model.stride
+    small = int((sides < cell).sum())
     size = f"data.height={config.data.height}, data.width={config.data.width}"
     if cells < objects:
         yield f"{said}: {objects - cells} of {objects} objects share a cell with another ({size})"
         said = "and"
     if small:
-        yield f"{said}: {small} of {objects} are smaller than a cell, {STRIDE} px ({size})"
+        yield f"{said}: {small} of {objects} are smaller than a cell, {cell} px ({size})"
 
 
 def true_maps(config: Config, batch: Batch, classes: int) -> Maps:
@@ -151,7 +152,7 @@ def true_maps(config: Config, batch: Batch, classes: int) -> Maps:
         classes=classes,
         height=config.data.height,
         width=config.data.width,
-        stride=STRIDE,
+        stride=config.model.stride,
         sigma_rule=config.targets.sigma_rule,
         sigma_divisor=config.targets.sigma_divisor,
         min_overlap=config.targets.min_overlap,
@@ -159,9 +160,9 @@ def true_maps(config: Config, batch: Batch, classes: int) -> Maps:
     return replace(target, heatmap=torch.logit(target.heatmap, eps=1e-6))
 
 
-def score(maps: Maps, batch: Batch, split: Split, *, top_k: int, nms_iou: float) -> float:
+def score(maps: Maps, batch: Batch, split: Split, **decoding: Any) -> float:
     """AP50 of maps, decoded."""
-    found = decode(maps, stride=STRIDE, top_k=top_k, nms_iou=nms_iou)
+    found = decode(maps, **decoding)
     in_pixels = [
         Detections(to_original(one.boxes, placement), one.scores, one.labels)
         for one, placement in zip(found, batch.placements, strict=True)

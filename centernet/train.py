@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from centernet import checkpoint, seed
 from centernet.assemble import make_loader, make_schedule, samples
-from centernet.backbones import check_backbone
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import Batch, Samples, in_order
@@ -25,7 +24,7 @@ from centernet.encode import encode
 from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
 from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, losses
-from centernet.model import STRIDE
+from centernet.model import check_model
 from centernet.optim import OPTIMIZERS, SCHEDULES
 from centernet.predict import detect, weights_record
 from centernet.state import State, make_state, restore, save
@@ -49,8 +48,17 @@ def check(config: Config) -> None:
         if name not in table:
             known = did_you_mean(name, table) or f" (one of {', '.join(table)})"
             raise UserError(f"{path}: there is no {name}{known}")
-    check_backbone(config.model.backbone, pretrained=bool(config.model.pretrained))
-    choose_device(config.train.device)
+    check_model(
+        backbone=config.model.backbone,
+        pretrained=config.model.pretrained,
+        neck=config.model.neck,
+    )
+    device = choose_device(config.train.device)
+    if config.model.deformable and config.train.deterministic and device.type == "cuda":
+        raise UserError(
+            "model.deformable: torchvision's operator adds up its gradients in any order on CUDA; "
+            "set train.deterministic=false, or train.device=cpu"
+        )
 
 
 def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
@@ -186,7 +194,7 @@ def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Te
         classes=state.model.classes,
         height=height,
         width=width,
-        stride=STRIDE,
+        stride=config.model.stride,
         sigma_rule=config.targets.sigma_rule,
         sigma_divisor=config.targets.sigma_divisor,
         min_overlap=config.targets.min_overlap,
@@ -225,7 +233,13 @@ def validate(
     batches = math.ceil(len(val) / config.optim.batch_size)
     for done, batch in enumerate(in_order(val, batch_size=config.optim.batch_size), 1):
         images = batch.images.to(device)
-        detections += detect(model, images, batch.placements, **config.decode.model_dump())
+        detections += detect(
+            model,
+            images,
+            batch.placements,
+            stride=config.model.stride,
+            **config.decode.model_dump(),
+        )
         yield Step(number, "evaluating", done, batches)
     return evaluate(detections, val.split)
 
