@@ -89,6 +89,20 @@ def test_onnx_finds_the_same_boxes_and_takes_any_batch(
         assert size.shape == offset.shape == (count, 2, 16, 24)
 
 
+def test_a_class_specific_size_travels_with_the_weights_and_through_onnx(
+    data: Path, tmp_path: Path
+) -> None:
+    from conftest import tiny_values
+
+    values = tiny_values(data) | {"train.epochs": 1, "model.size_per_class": True}
+    list(train(resolve(values), tmp_path))
+    detector = Detector.load(tmp_path / BEST)
+    picture = images.load(sorted((data / "images").glob("val-*"))[0])
+    maps = detector.model(detector.prepare(picture)[0])
+    assert maps.size.shape == (1, 6, 16, 24) and len(detector(picture).boxes)
+    assert compare(detector, to_onnx(detector), [picture]).boxes < 0.1
+
+
 def test_an_export_that_differs_is_not_kept(
     weights: tuple[Path, dict[str, float]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
