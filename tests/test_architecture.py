@@ -25,11 +25,22 @@ ONLY = {
     "ray": {"launch"},
 }
 LEAVES = {
-    "structures", "geometry", "encode", "losses", "decode", "ema", "augment", "backbones", "necks", "layers",
+    "structures", "geometry", "encode", "losses", "decode", "ema", "optim", "augment", "backbones", "necks", "layers",
 }  # fmt: skip
 # geometry: augment's padding value; layers: what backbones and necks are made of
 LEAVES_MAY = {"structures", "errors", "seed", "geometry", "layers"}
-ABOVE_CONFIG = {"presets", "train", "predict", "training", "cli", "logs", "state", "config"}
+ABOVE_CONFIG = {
+    "assemble",
+    "overfit",
+    "presets",
+    "train",
+    "predict",
+    "training",
+    "cli",
+    "logs",
+    "state",
+    "config",
+}
 LIGHT = {"cli", "errors", "config", "presets", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
