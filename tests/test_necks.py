@@ -33,7 +33,8 @@ HUGE = {
 }  # fmt: skip  # one of each family is enough where the code is the same
 NAMED = [name for name in BACKBONES if name not in HUGE]
 EACH = [
-    *itertools.product(["slim"], NECKS, [False, True], [2, 4, 8]),
+    *itertools.product(["slim"], NECKS, [False], [2, 4, 8]),
+    *itertools.product(["slim"], NECKS, [True], [4]),
     *((name, "pyramid", False, 4) for name in NAMED if name != "slim"),
     ("timm/resnet10t", "pyramid", False, 4),
     ("dla34", "dla_up", True, 4),
@@ -83,14 +84,16 @@ def saved_and_loaded(
     assert torch.equal(ours.heatmap, theirs.heatmap) and torch.equal(ours.size, theirs.size)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "neck", "deformable", "stride"),
-    [
-        *itertools.product(["slim"], NECKS, [False, True], [4]),
-        ("slim", "pyramid", False, 2),
-        *((name, "pyramid", False, 4) for name in NAMED if name != "slim"),
-    ],
-)
+# exporting takes seconds: every neck, every kind of operator (the others' are among these)
+EXPORTED = [
+    ("slim", "pyramid", True, 8),
+    ("slim", "deconv", True, 4),
+    ("slim", "dla_up", False, 2),
+    ("mobilenet_v3_small", "pyramid", False, 4),
+]
+
+
+@pytest.mark.parametrize(("backbone", "neck", "deformable", "stride"), EXPORTED)
 def test_each_gives_the_same_maps_in_onnx(
     backbone: str, neck: str, deformable: bool, stride: int
 ) -> None:
