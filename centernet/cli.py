@@ -1,4 +1,4 @@
-"""centernet train | evaluate | predict | export | check-data"""
+"""centernet train | overfit | evaluate | predict | export | check-data"""
 
 import argparse
 import os
@@ -38,14 +38,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train a detector, or continue its training")
-    train.add_argument("--config", default="default", help="preset or YAML file (default: default)")
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a config field: --set optim.lr=1.0e-3 --set data.folder=FOLDER",
-    )
+    add_config(train)
     train.add_argument(
         "--output", type=Path, help="folder for weights and logs (default: runs/train/CONFIG-DATA)"
     )
@@ -54,6 +47,15 @@ def parser() -> argparse.ArgumentParser:
         choices=("tensorboard", "wandb", "none"),
         default="tensorboard",
         help="where the curves go (default: tensorboard)",
+    )
+
+    overfit = commands.add_parser(
+        "overfit", help="learn 8 images by heart, or say what is in the way"
+    )
+    overfit.add_argument("--data", type=Path, help="COCO data folder (default: the config's)")
+    add_config(overfit)
+    overfit.add_argument(
+        "--steps", type=positive, default=300, help="give up after so many (default: 300)"
     )
 
     evaluate = commands.add_parser("evaluate", help="COCO mAP on val (or another split)")
@@ -80,6 +82,27 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-data", help="every defect of a COCO data folder")
     check.add_argument("folder", type=Path, help="with images/, train.json, val.json, test.json")
     return root
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
+    return int(text)
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """The options that say how to train."""
+    command.add_argument(
+        "--config", default="default", help="preset or YAML file (default: default)"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a config field: --set optim.lr=1.0e-3 --set data.folder=FOLDER",
+    )
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

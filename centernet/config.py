@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from centernet.errors import UserError, did_you_mean
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Batch = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Section(BaseModel):
@@ -37,20 +38,34 @@ class Data(Section):
     cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory for decoded images, a process
 
 
+def _pretrained(value: object) -> object:
+    """False, imagenet or the name of a weights file; text like "false" is none of these."""
+    if value in (False, "imagenet") or str(value).endswith((".safetensors", ".pth")):
+        return value
+    hint = did_you_mean(value, ["imagenet"]) if isinstance(value, str) else ""
+    raise ValueError(f"false (no quotes), imagenet, or a .safetensors or .pth file{hint}")
+
+
 class Model(Section):
     """Backbone, neck and heads."""
 
-    backbone: str = "resnet18"  # a key of BACKBONES
-    pretrained: Literal[False, "imagenet"] = False  # initial weights of the backbone
+    backbone: str = "resnet18"  # a key of BACKBONES, or timm/NAME
+    pretrained: Annotated[Literal[False] | str, BeforeValidator(_pretrained)] = (
+        False  # initial weights of the backbone: imagenet, or a file; of a detector: all that fits
+    )
+    neck: str = "pyramid"  # a key of NECKS
+    deformable: bool = False  # 3x3 convolutions of the neck: their taps move; slower
+    stride: Literal[2, 4, 8] = 4  # pixels a cell of the maps; smaller: slower, small objects
     channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # of the neck
     head_channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # in each head
+    size_per_class: bool = False  # true: a width and height for each class, not one for all
 
 
 class Targets(Section):
     """The Gaussian drawn around each centre."""
 
-    sigma_rule: Literal["area", "overlap"] = "area"  # from the box area, or the paper's radius
-    sigma_divisor: Annotated[float, Field(gt=0)] = 6.0  # area: sigma = sqrt(w·h) / divisor
+    sigma_rule: Literal["area", "overlap", "ellipse"] = "area"  # overlap: the paper's radius
+    sigma_divisor: Annotated[float, Field(gt=0)] = 6.0  # area: sqrt(w·h) / it; ellipse: each side
     min_overlap: Annotated[float, Field(gt=0, lt=1)] = 0.7  # overlap: IoU kept at the radius
     regression: Literal["centre", "gaussian"] = "centre"  # cells that learn size and offset
 
@@ -61,6 +76,7 @@ class Loss(Section):
     heatmap_weight: Weight = 1.0
     size_weight: Weight = 0.1
     offset_weight: Weight = 0.1
+    heatmap: str = "clamped"  # a key of HEATMAP_LOSSES
     size_loss: str = "l1"  # a key of SIZE_LOSSES
     focal_alpha: Weight = 2.0  # down-weights easy cells
     focal_beta: Weight = 4.0  # down-weights cells near a centre
@@ -81,13 +97,21 @@ class Augment(Section):
 
 
 class Optim(Section):
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """The optimizer, and its learning rate: linear warm-up, then the schedule."""
 
+    name: str = "adamw"  # a key of OPTIMIZERS
     lr: Annotated[float, Field(gt=0)] = 2.0e-3  # peak learning rate
+    lr_batch: Batch | None = None  # images that lr is stated for; none: as it is
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0  # times lr, for the backbone
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 16  # images
+    batch_size: Batch = 16  # images
     accumulate: Annotated[int, Field(ge=1, le=65536)] = 1  # parts of a batch, one after the other
-    weight_decay: Weight = 0.01  # none on biases and norms
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # adamw: its first beta
+    nesterov: bool = False  # sgd: look ahead along the momentum
+    weight_decay: Weight = 0.01
+    decay_norms: bool = False  # true: weight decay on biases and norms too
+    schedule: str = "cosine"  # a key of SCHEDULES
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.64, 0.86]  # step: where it falls
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step: times this at each milestone
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     clip_norm: Annotated[float, Field(gt=0)] = 10.0  # largest gradient norm
 
@@ -100,7 +124,9 @@ class Train(Section):
     deterministic: bool = False  # true: bit-exact on the same kind of hardware
     cudnn_benchmark: bool = True  # used where deterministic is false
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998  # of the averaged weights
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better AP; none: all
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998  # of the averaged weights; 0: no average
+    ema_warmup: Annotated[float, Field(ge=1)] = 10.0  # slower above; 1: the full decay at once
     evaluate_every: Annotated[int, Field(ge=1)] = 1  # epochs; the last is always evaluated
     checkpoint_every: Annotated[int, Field(ge=1)] = 1  # epochs
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -96,6 +96,7 @@ def compare(detector: Detector, content: bytes, images: Sequence[NDArray[np.uint
         maps = session.run(list(NAMES), {"images": tensor.float().numpy()})
         found = decode(
             Maps(*(torch.from_numpy(values) for values in maps)),
+            stride=detector.stride,
             top_k=detector.top_k,
             nms_iou=detector.nms_iou,
         )[0]

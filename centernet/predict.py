@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,16 +16,22 @@ from centernet.dataset import images
 from centernet.decode import decode
 from centernet.errors import UserError
 from centernet.geometry import Placement, fit, place, to_original
-from centernet.model import STRIDE, build
+from centernet.model import build
 from centernet.structures import Detections
 
 
 @torch.no_grad()
 def detect(
-    model: nn.Module, batch: Tensor, placements: list[Placement], *, top_k: int, nms_iou: float
+    model: nn.Module,
+    batch: Tensor,
+    placements: list[Placement],
+    *,
+    stride: int,
+    top_k: int,
+    nms_iou: float,
 ) -> list[Detections]:
     """Detections in original pixels of batch[B, 3, H, W] uint8 at network size."""
-    found = decode(model(batch), stride=STRIDE, top_k=top_k, nms_iou=nms_iou)
+    found = decode(model(batch), stride=stride, top_k=top_k, nms_iou=nms_iou)
     return [
         Detections(to_original(one.boxes, placement), one.scores, one.labels)
         for one, placement in zip(found, placements, strict=True)
@@ -36,12 +42,16 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Network(BaseModel):
-    """How to build the network of a weights file."""
+    """How to build the network of a weights file; older files lack what has a default."""
 
     backbone: str
+    neck: str = "pyramid"
+    deformable: bool = False
+    stride: Literal[2, 4, 8] = 4
     channels: Width
     head_channels: Width
     classes: Width
+    size_per_class: bool = False
 
 
 class Geometry(BaseModel):
@@ -74,6 +84,7 @@ class Detector:
     height: int
     width: int
     letterbox: bool
+    stride: int  # pixels a cell
     top_k: int
     nms_iou: float
 
@@ -88,7 +99,8 @@ class Detector:
             model.load_state_dict(tensors)
         except (ValidationError, RuntimeError):
             raise UserError(f"{file}: its weights and its description do not match") from None
-        return cls(model.eval().to(device), known.classes, **known.geometry.model_dump())
+        geometry = known.geometry.model_dump() | {"stride": known.model.stride}
+        return cls(model.eval().to(device), known.classes, **geometry)
 
     def prepare(self, image: NDArray[np.uint8]) -> tuple[Tensor, Placement]:
         """Network input[1, 3, height, width] uint8 of an RGB image[H, W, 3], and its placement."""
@@ -104,19 +116,19 @@ class Detector:
         tensor, placement = self.prepare(image)
         device = next(self.model.parameters()).device
         return detect(
-            self.model, tensor.to(device), [placement], top_k=self.top_k, nms_iou=self.nms_iou
+            self.model,
+            tensor.to(device),
+            [placement],
+            stride=self.stride,
+            top_k=self.top_k,
+            nms_iou=self.nms_iou,
         )[0]
 
 
 def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
     """What a weights file says about its tensors; `Detector.load` reads it."""
     record = Record(
-        model=Network(
-            backbone=config.model.backbone,
-            channels=config.model.channels,
-            head_channels=config.model.head_channels,
-            classes=len(classes),
-        ),
+        model=Network(classes=len(classes), **config.model.model_dump(exclude={"pretrained"})),
         classes=classes,
         geometry=Geometry(
             height=config.data.height,

@@ -4,6 +4,6 @@ from centernet.commands.data import check_data
 from centernet.commands.evaluation import evaluate
 from centernet.commands.exporting import export
 from centernet.commands.prediction import predict
-from centernet.commands.training import train
+from centernet.commands.training import overfit, train
 
-__all__ = ["check_data", "evaluate", "export", "predict", "train"]
+__all__ = ["check_data", "evaluate", "export", "overfit", "predict", "train"]
