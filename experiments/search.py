@@ -40,7 +40,14 @@ from experiments.suggest import candidates
 from experiments.tracking import Tracker, connect
 from experiments.warm_start import first_points
 
-FREE = ("data.folder", "data.workers", "data.cache_mb", "train.device")  # change no result
+FREE = (  # change no result
+    "data.folder",
+    "data.workers",
+    "data.cache",
+    "data.cache_mb",
+    "data.cache_disk_mb",
+    "train.device",
+)
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 

@@ -12,7 +12,7 @@ from centernet import cli as centernet_cli
 from experiments import cli as experiments_cli
 
 COMMANDS = {
-    "centernet": ("train", "evaluate", "predict", "export", "check-data"),
+    "centernet": ("train", "evaluate", "predict", "export", "check-data", "convert", "draw-batch"),
     "experiments": (
         "search",
         "lint",
