@@ -7,18 +7,21 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from PIL import Image
 
 from centernet.dataset import images
 from centernet.dataset.card import WANTED, at_network, facts
 from centernet.dataset.split import Problem, Record, Split
-from centernet.draw import boxes_on, colour
+from centernet.draw import GAP, boxes_on, legend
 from centernet.model import STRIDE
 from centernet.structures import Instances
 
+WIDTH = 1400  # pixels of the picture
 SAMPLES = 6  # images shown
+SIDE = (WIDTH - GAP) // SAMPLES - GAP  # pixels, the longer side of each
 SHADES = ("#1f4e79", "#5b9bd5", "#bdd7ee")  # train, val, test
 INK, FAINT, ACCENT = "#1f2937", "#e5e7eb", "#d97706"
 SHOWN = 30  # classes in the bar chart, the most frequent
@@ -53,20 +56,33 @@ def data_card(
 
 def picture(card: dict[str, Any], splits: Sequence[Split], seen: list[Instances]) -> bytes:
     """Class bars, sizes against the stride, aspect ratios, centres, and some images, as a PNG."""
-    boxes = np.concatenate([one.boxes.numpy() for one in seen] or [np.empty((0, 4))])
+    boxes = np.concatenate([np.empty((0, 4)), *(one.boxes.numpy() for one in seen)])
+    rows = charts(card, boxes), sample_images(splits[0])
+    sheet = Image.new("RGB", (WIDTH, sum(row.height for row in rows)), "white")
+    y = 0
+    for row in rows:
+        sheet.paste(row, (0, y))
+        y += row.height
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def charts(card: dict[str, Any], boxes: np.ndarray) -> Image.Image:
+    """The four charts, beside each other; boxes[N, 4] in network pixels."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the font does not have
-        figure = Figure(figsize=(14, 7), dpi=100, layout="constrained")
-        (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 0.8))
-        axes = above.subplots(1, 4, width_ratios=(1.25, 1.2, 1, 1))
+        figure = Figure(figsize=(WIDTH / 100, 3.8), dpi=100)
+        axes = figure.subplots(1, 4, width_ratios=(1.25, 1.2, 1, 1))
+        figure.subplots_adjust(left=0.1, right=0.985, top=0.92, bottom=0.13, wspace=0.17)
         class_bars(axes[0], card)
         size_histogram(axes[1], card, boxes)
         aspect_histogram(axes[2], boxes)
         centre_map(axes[3], card, boxes)
-        sample_images(below, splits[0])
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", facecolor="white")
-    return stream.getvalue()
+        figure.savefig(stream, format="raw", facecolor="white")
+        W, H = figure.canvas.get_width_height()
+    return Image.frombuffer("RGBA", (W, H), stream.getvalue()).convert("RGB")
 
 
 def class_bars(axes: Axes, card: dict[str, Any]) -> None:
@@ -128,32 +144,25 @@ def centre_map(axes: Axes, card: dict[str, Any], boxes: np.ndarray) -> None:
     axes.set_title("centres (train), at network size")
 
 
-def sample_images(figure: Any, train: Split) -> None:
+def sample_images(train: Split) -> Image.Image:
     """Some images with their boxes, spread over the split, and what the colours mean."""
     count = min(SAMPLES, len(train))
     indices = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int)).tolist()
-    axes = figure.subplots(1, max(len(indices), 1), squeeze=False)[0]
-    for one in axes:
-        one.axis("off")
-    for one, index in zip(axes, indices, strict=False):
-        record = train.records[index]
-        one.imshow(sample(record, train.classes))
-        one.set_title(f"{record.file.name[:28]}", fontsize=7, fontweight="normal")
-    names = train.classes[:10]
-    handles = []
-    for index, name in enumerate(names):
-        red, green, blue = (part / 255 for part in colour(index, len(train.classes)))
-        handles.append(Patch(color=(red, green, blue), label=name))
-    figure.legend(handles=handles, loc="lower center", ncols=len(names), frameon=False)
+    tiles = [sample(train.records[index], train.classes) for index in indices]
+    strip = Image.new("RGB", (WIDTH, 64), "white")
+    head = legend(strip, train.classes, f"{train.name}: {count} of {len(train)} images")
+    row = Image.new("RGB", (WIDTH, head.height + max(tile.height for tile in tiles) + GAP), "white")
+    row.paste(head)
+    for index, tile in enumerate(tiles):
+        row.paste(tile, (GAP + index * (SIDE + GAP), head.height))
+    return row
 
 
-def sample(record: Record, classes: Sequence[str]) -> np.ndarray:
+def sample(record: Record, classes: Sequence[str]) -> Image.Image:
     """A small picture with its boxes, or a grey one for an image that cannot be read."""
-    from torch import from_numpy
-
     try:
         image = images.read(record.file.read_bytes(), (record.height, record.width))
     except images.BROKEN:
-        return np.full((240, 320, 3), 200, np.uint8)
-    boxes, labels = from_numpy(record.boxes), from_numpy(record.labels)
-    return np.asarray(boxes_on(image, boxes, labels, ("",) * len(classes), side=320))
+        return Image.new("RGB", (SIDE, SIDE), "lightgrey")
+    truth = torch.from_numpy(record.boxes), torch.from_numpy(record.labels)
+    return boxes_on(image, *truth, ("",) * len(classes), side=SIDE)

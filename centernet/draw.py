@@ -116,7 +116,7 @@ def batch_sheet(
         for image, one, peaks in zip(pictures, truth, heatmap, strict=True)
     ]
     w, h = tiles[0][0].size
-    top = _legend(Image.new("RGB", (columns * 2 * (w + GAP) + GAP, 64), "white"), classes, caption)
+    top = legend(Image.new("RGB", (columns * 2 * (w + GAP) + GAP, 64), "white"), classes, caption)
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (top.width, top.height + rows * (h + GAP)), "white")
     sheet.paste(top)
@@ -127,7 +127,7 @@ def batch_sheet(
     return sheet
 
 
-def _legend(strip: Image.Image, classes: Sequence[str], caption: str) -> Image.Image:
+def legend(strip: Image.Image, classes: Sequence[str], caption: str) -> Image.Image:
     """Write a caption and the classes in their colours on the strip, as far as they fit."""
     pen, font = ImageDraw.Draw(strip), ImageFont.load_default(size=14)
     pen.text((GAP, 8), caption, fill="black", font=font)

@@ -1,5 +1,6 @@
 """One trial: train, log, report, prune. Yields its progress; the caller shows it."""
 
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
@@ -120,6 +121,7 @@ def objective(trial: optuna.Trial, search: Search) -> Iterator[Progress]:
 def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Progress]:
     """Train and log until the trial's end, or an exception."""
     folder = search.folder / str(trial.number)
+    os.environ.setdefault("CENTERNET_CACHE", str(search.tracker.settings.runs / "cache"))
     row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
     judge = Judge(trial)
     with search.tracker.trial(
