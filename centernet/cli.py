@@ -1,9 +1,10 @@
-"""centernet train | overfit | evaluate | predict | export | check-data"""
+"""centernet train | overfit | evaluate | predict | export | check-data | convert | draw-batch"""
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from centernet.errors import UserError, one_line
 
@@ -60,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="COCO mAP on val (or another split)")
     add_weights(evaluate)
-    evaluate.add_argument("--data", type=Path, required=True, help="COCO data folder")
+    evaluate.add_argument("--data", type=Path, required=True, help="data folder")
     add_device(evaluate)
     evaluate.add_argument("--split", default="val", choices=("train", "val", "test"))
 
@@ -79,9 +80,31 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--images", type=Path, required=True, help="folder of images to check on")
     export.add_argument("--output", type=Path, required=True, help="the .onnx file")
 
-    check = commands.add_parser("check-data", help="every defect of a COCO data folder")
-    check.add_argument("folder", type=Path, help="with images/, train.json, val.json, test.json")
+    add_data_commands(commands)
     return root
+
+
+def add_data_commands(commands: Any) -> None:
+    """What looks at data, and changes its format."""
+    check = commands.add_parser(
+        "check-data", help="what is in a data folder, and every defect of it"
+    )
+    check.add_argument(
+        "folder", type=Path, help="COCO (images/, train.json, ...), Pascal VOC or YOLO"
+    )
+    check.add_argument("--output", type=Path, help="folder for the card as JSON and as a picture")
+    check.add_argument("--config", default="default", help="whose network size (default: default)")
+    check.add_argument("--height", type=int, help="pixels of the network input, if another")
+    check.add_argument("--width", type=int, help="likewise")
+
+    convert = commands.add_parser("convert", help="write a Pascal VOC or YOLO folder as COCO")
+    convert.add_argument("folder", type=Path, help="Pascal VOC or YOLO data folder")
+    convert.add_argument("--output", type=Path, required=True, help="a new folder")
+
+    batch = commands.add_parser("draw-batch", help="draw a batch as the network sees it")
+    add_config(batch)
+    batch.add_argument("--output", type=Path, required=True, help="the .png file")
+    batch.add_argument("--epoch", type=positive, default=1, help="whose first batch (default: 1)")
 
 
 def positive(text: str) -> int:
@@ -92,7 +115,7 @@ def positive(text: str) -> int:
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
-    """The options that say how to train."""
+    """The options that make a config."""
     command.add_argument(
         "--config", default="default", help="preset or YAML file (default: default)"
     )
