@@ -22,15 +22,12 @@ PAIRS = 5  # near-duplicates that are printed; the JSON has more
 
 def check_data(options: argparse.Namespace) -> int:
     """Print the data card and every defect; exit status 2 if one of them would stop a training."""
-    height, width, letterbox = network(options)
+    seen = network(options)
     kind = formats.detect(options.folder)
     splits = [coco.inspect(options.folder, name) for name in formats.splits(options.folder)]
     console = Console()
     problems = defects(splits, console)
-    stride = config.model.stride
-    card, picture = data_card(
-        splits, problems, height=height, width=width, letterbox=letterbox, stride=stride
-    )
+    card, picture = data_card(splits, problems, **seen)
     card = {"folder": str(options.folder), "format": kind, **card}
     console.print(data_table(splits))
     for line in lines(card):
@@ -44,12 +41,17 @@ def check_data(options: argparse.Namespace) -> int:
     return 2 if fatal else 0
 
 
-def network(options: argparse.Namespace) -> tuple[int, int, bool]:
-    """Height, width and whether letterboxed: of the config, where no option says otherwise."""
+def network(options: argparse.Namespace) -> dict[str, Any]:
+    """The network's input and stride: of the config, where no option says otherwise."""
     names = {"data.height": options.height, "data.width": options.width}
     given = {name: value for name, value in names.items() if value is not None}
     config = load(options.config, given)
-    return config.data.height, config.data.width, config.data.resize == "letterbox"
+    return {
+        "height": config.data.height,
+        "width": config.data.width,
+        "letterbox": config.data.resize == "letterbox",
+        "stride": config.model.stride,
+    }
 
 
 def defects(splits: list[Split], console: Console) -> list[Problem]:
