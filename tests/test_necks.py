@@ -84,12 +84,11 @@ def saved_and_loaded(
     assert torch.equal(ours.heatmap, theirs.heatmap) and torch.equal(ours.size, theirs.size)
 
 
-# exporting takes seconds: every neck, every kind of operator (the others' are among these)
+# exporting takes seconds, with a larger backbone many: necks only, whose operators are ours
 EXPORTED = [
     ("slim", "pyramid", True, 8),
     ("slim", "deconv", True, 4),
-    ("slim", "dla_up", False, 2),
-    ("mobilenet_v3_small", "pyramid", False, 4),
+    ("slim", "dla_up", False, 4),
 ]
 
 
