@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from centernet.errors import UserError, one_line
 
@@ -21,79 +22,264 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # Python flushes it at exit
         return 0
     except (UserError, OSError) as error:  # an OSError names its file: full disk, no right to it
-        print(f"centernet: {one_line(str(error))}", file=sys.stderr)
+        print(f"centernet: {one_line(said(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("centernet: interrupted; the same command continues", file=sys.stderr)
         return 130
 
 
+def said(error: Exception) -> str:
+    """The file and what is wrong with it, where the system knows both."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     root = argparse.ArgumentParser(
         prog="centernet",
-        description="Train and use CenterNet detectors. For studies, see experiments --help.",
+        description="Train and use CenterNet detectors. For studies of many trainings, see "
+        "experiments --help.",
+        epilog="Each command has its own --help. Exit status: 0 done, 2 a mistake in what was "
+        "given (named in one line), 130 interrupted.",
         allow_abbrev=False,
     )
-    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = root.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
+    )
+    train_options(command(commands, "train", "train a detector, or go on training it"))
+    evaluate_options(command(commands, "evaluate", "COCO numbers on a split, and its errors"))
+    predict_options(command(commands, "predict", "detect objects in images and videos"))
+    export_options(command(commands, "export", "write a detector as ONNX, checked against torch"))
+    check = command(commands, "check-data", "list every defect of a COCO data folder")
+    check.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="images/, train.json, val.json and test.json"
+    )
+    return root
 
-    train = commands.add_parser("train", help="train a detector, or continue its training")
-    train.add_argument("--config", default="default", help="preset or YAML file (default: default)")
+
+def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    """A command whose help begins with the line that the list of commands shows."""
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    added.description = f"{summary[0].upper()}{summary[1:]}."
+    return added
+
+
+def train_options(train: argparse.ArgumentParser) -> None:
+    """What `centernet train` takes."""
+    train.description = """\
+Train a detector on a data folder and keep the weights of the highest val AP.
+Typed again, the same command goes on where the training was."""
+    train.epilog = """\
+For example:
+  centernet train --config light --set data.folder=FOLDER --set train.epochs=20"""
+    train.add_argument(
+        "--config", default="default", help="preset or YAML file (default: %(default)s)"
+    )
     train.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="change a config field: --set optim.lr=1.0e-3 --set data.folder=FOLDER",
+        help="change a config field, such as optim.lr=1.0e-3; may be given more than once",
     )
     train.add_argument(
-        "--output", type=Path, help="folder for weights and logs (default: runs/train/CONFIG-DATA)"
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="for weights and curves (default: runs/train/CONFIG-DATA)",
     )
     train.add_argument(
         "--log",
         choices=("tensorboard", "wandb", "none"),
         default="tensorboard",
-        help="where the curves go (default: tensorboard)",
+        help="where the curves go (default: %(default)s)",
     )
 
-    evaluate = commands.add_parser("evaluate", help="COCO mAP on val (or another split)")
+
+def evaluate_options(evaluate: argparse.ArgumentParser) -> None:
+    """What `centernet evaluate` takes."""
+    evaluate.description = """\
+Print the 12 COCO numbers of a detector on a split, each class's AP, and what its
+errors cost: by how many points AP50 would rise without those of a kind (TIDE,
+Bolya et al. 2020). With --output also written as metrics.json, precision-recall
+curves, a confusion matrix (at IoU 0.5) and a chart of the errors."""
+    evaluate.epilog = """\
+For example:
+  centernet evaluate --weights best.safetensors --data FOLDER --flip --output report"""
     add_weights(evaluate)
-    evaluate.add_argument("--data", type=Path, required=True, help="COCO data folder")
-    add_device(evaluate)
-    evaluate.add_argument("--split", default="val", choices=("train", "val", "test"))
-
-    predict = commands.add_parser("predict", help="detect objects in images")
-    add_weights(predict)
-    add_device(predict)
-    predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
-    predict.add_argument("--output", type=Path, default=Path("runs/predict"), help="for pictures")
-    predict.add_argument("--json", action="store_true", help="print boxes, write no pictures")
-    predict.add_argument(
-        "--shown", type=float, default=0.3, help="lowest score drawn or printed (default: 0.3)"
+    evaluate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="COCO data")
+    evaluate.add_argument(
+        "--split",
+        default="val",
+        choices=("train", "val", "test"),
+        help="images to evaluate on (default: %(default)s)",
     )
+    evaluate.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="for numbers and charts (default: none)"
+    )
+    evaluate.add_argument(
+        "--score",
+        type=fraction,
+        default=0.3,
+        help="lowest score in the confusion matrix and in the number of errors; AP counts every "
+        "detection (default: %(default)s)",
+    )
+    evaluate.add_argument(
+        "--flip", action="store_true", help="average the heatmaps with those of the mirrored image"
+    )
+    evaluate.add_argument(
+        "--scales",
+        type=scales,
+        default=(1.0,),
+        metavar="S,S,...",
+        help="sizes of the network's input, times the trained one, merged by NMS: 0.75,1,1.25 "
+        "(default: 1)",
+    )
+    evaluate.add_argument(
+        "--evaluator",
+        choices=("pycocotools", "faster-coco-eval"),
+        default="pycocotools",
+        help="who computes AP; both find the same (default: %(default)s)",
+    )
+    add_batch(evaluate)
+    add_device(evaluate)
 
-    export = commands.add_parser("export", help="write ONNX, checked against torch on real images")
-    add_weights(export)
-    export.add_argument("--images", type=Path, required=True, help="folder of images to check on")
-    export.add_argument("--output", type=Path, required=True, help="the .onnx file")
 
-    check = commands.add_parser("check-data", help="every defect of a COCO data folder")
-    check.add_argument("folder", type=Path, help="with images/, train.json, val.json, test.json")
-    return root
+def predict_options(predict: argparse.ArgumentParser) -> None:
+    """What `centernet predict` takes."""
+    predict.description = """\
+Detect objects in images and videos: write pictures (.png) and videos (.mp4) with
+boxes, or print JSON lines. What cannot be read is named in a line, the rest is
+done, and the exit status is 2."""
+    predict.epilog = """\
+For example:
+  centernet predict --weights best.safetensors street.jpg photos/ "more/**/*.png" drive.mp4
+  centernet predict --weights model.onnx --json --shown 0 photos/ > boxes.jsonl"""
+    add_weights(predict)
+    add_sources(predict)
+
+
+def add_sources(predict: argparse.ArgumentParser) -> None:
+    """What to detect objects in, and what to make of them."""
+    predict.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help='image, video, folder of them, or pattern in quotes ("*.jpg", "photos/**/*.png")',
+    )
+    predict.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/predict"),
+        metavar="FOLDER",
+        help="for pictures and videos (default: %(default)s)",
+    )
+    predict.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON line for each image or frame (boxes: x1, y1, x2, y2 in pixels), and "
+        "write no pictures",
+    )
+    predict.add_argument(
+        "--shown",
+        type=fraction,
+        default=0.3,
+        metavar="SCORE",
+        help="lowest score drawn or printed; 0 shows all (default: %(default)s)",
+    )
+    add_batch(predict)
+    add_device(predict)
+
+
+def export_options(export: argparse.ArgumentParser) -> None:
+    """What `centernet export` takes."""
+    export.description = """\
+Write a detector as an ONNX file, and keep it only if ONNX Runtime finds torch's
+boxes on real images (within 0.1 pixels, scores within 0.001).
+
+  images[B, 3, height, width] uint8, RGB
+    -> boxes[B, K, 4] x1, y1, x2, y2 in pixels of the network's input
+       scores[B, K], best first; 0 is no detection
+       labels[B, K], index into the classes
+
+Normalisation, decoding and NMS are in the graph, B is free; classes, size and
+letterbox are in the metadata. centernet predict and evaluate read the file."""
+    export.epilog = """\
+For example:
+  centernet export --weights best.safetensors --images FOLDER/images --output model.onnx"""
+    export.add_argument(
+        "--weights", type=Path, required=True, metavar="FILE", help="best.safetensors of a training"
+    )
+    export.add_argument(
+        "--images", required=True, metavar="FOLDER", help="images to compare on: the first 16"
+    )
+    export.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .onnx file")
 
 
 def add_device(command: argparse.ArgumentParser) -> None:
     """The option that says where the network runs."""
     command.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the network runs; auto: on a GPU if there is one (default: %(default)s)",
+    )
+
+
+def add_batch(command: argparse.ArgumentParser) -> None:
+    """The option that says how many images the network gets at once."""
+    command.add_argument(
+        "--batch",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="images at a time; changes no result (default: %(default)s)",
     )
 
 
 def add_weights(command: argparse.ArgumentParser) -> None:
     """The option that names a trained model."""
     command.add_argument(
-        "--weights", type=Path, required=True, help="best.safetensors of a training"
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="best.safetensors of a training, or the .onnx file of an export",
     )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    return within(text, 0, 1)
+
+
+def scales(text: str) -> tuple[float, ...]:
+    """`0.75,1,1.25`."""
+    return tuple(within(part, 0.25, 4) for part in text.split(","))
+
+
+def within(text: str, low: float, high: float) -> float:
+    """A number between two."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"a number from {low} to {high}, got {text!r}")
+    return value
 
 
 if __name__ == "__main__":
