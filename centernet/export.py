@@ -76,8 +76,9 @@ def _(boxes: Tensor, scores: Tensor, labels: Tensor, classes: int, nms_iou: floa
 
 def onnx_survivors(boxes: Any, scores: Any, labels: Any, classes: int, nms_iou: float) -> Any:
     """`survivors` in ONNX: NonMaxSuppression over scores[B, C, K] that are -1 for other classes."""
-    from onnxscript import opset18 as op  # late: it takes a second
+    from onnxscript import opset18  # late: it takes a second
 
+    op: Any = opset18  # whose types know no plain numbers, which become constants
     names = op.Unsqueeze(op.Range(0, classes, 1), [0, 2])
     own = op.Equal(op.Unsqueeze(labels, [1]), names)
     of_class = op.Where(own, op.Unsqueeze(scores, [1]), op.Constant(value_float=-1.0))

@@ -28,7 +28,6 @@ from centernet.predict import Geometry, Picture, in_original, stack
 from centernet.structures import Detections
 
 INPUT, OUTPUTS = "images", ("boxes", "scores", "labels")
-FORMAT = 1  # raise it when the same outputs come to mean something else
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 QUIET = 4  # of ONNX Runtime: only what is fatal
 
@@ -36,7 +35,7 @@ QUIET = 4  # of ONNX Runtime: only what is fatal
 class Description(Geometry):
     """The metadata of an ONNX file, which may come from anywhere."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1  # another number when the outputs come to mean something else
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     stride: Annotated[int, Field(ge=1, le=64)]
 

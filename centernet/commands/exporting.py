@@ -1,6 +1,7 @@
 """centernet export: an ONNX file that was compared before it was kept."""
 
 import argparse
+import sys
 
 from centernet import sources
 from centernet.dataset import images
@@ -23,6 +24,7 @@ def export(options: argparse.Namespace) -> int:
         raise UserError(f"{options.images}: no image in this folder")
     detector = Detector.load(options.weights)
     options.output.parent.mkdir(parents=True, exist_ok=True)  # now: it may not be allowed
+    print("translating the network, which takes about ten seconds", file=sys.stderr, flush=True)
     parity = write(detector, options.output, [images.load(file) for file in files[:CHECKED]])
     print(
         f"{options.output}: on {parity.images} images ONNX Runtime's boxes are torch's within "
