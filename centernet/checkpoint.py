@@ -62,6 +62,15 @@ def read(file: Path) -> tuple[Tensors, dict[str, Any]]:
         raise UserError(f"{file}: not a checkpoint of this program") from None
 
 
+def is_ours(file: Path) -> bool:
+    """Whether `write` wrote this file, as far as its header says."""
+    try:
+        with safe_open(file, framework="pt") as stream:
+            return "record" in (stream.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def expect(file: Path, record: dict[str, Any], kind: str) -> None:
     """UserError unless the record is of this kind and format."""
     if record.get("kind") != kind:

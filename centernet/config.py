@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from centernet.errors import UserError, did_you_mean
 
@@ -37,11 +37,24 @@ class Data(Section):
     cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory for decoded images, a process
 
 
+def _pretrained(value: object) -> object:
+    """False, imagenet or the name of a weights file; text like "false" is none of these."""
+    if value in (False, "imagenet") or str(value).endswith((".safetensors", ".pth")):
+        return value
+    hint = did_you_mean(value, ["imagenet"]) if isinstance(value, str) else ""
+    raise ValueError(f"false (no quotes), imagenet, or a .safetensors or .pth file{hint}")
+
+
 class Model(Section):
     """Backbone, neck and heads."""
 
-    backbone: str = "resnet18"  # a key of BACKBONES
-    pretrained: Literal[False, "imagenet"] = False  # initial weights of the backbone
+    backbone: str = "resnet18"  # a key of BACKBONES, or timm/NAME
+    pretrained: Annotated[Literal[False] | str, BeforeValidator(_pretrained)] = (
+        False  # initial weights of the backbone: imagenet, or a file; of a detector: all that fits
+    )
+    neck: str = "pyramid"  # a key of NECKS
+    deformable: bool = False  # 3x3 convolutions of the neck: their taps move; slower
+    stride: Literal[2, 4, 8] = 4  # pixels a cell of the maps; smaller: slower, small objects
     channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # of the neck
     head_channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # in each head
 

@@ -108,18 +108,31 @@ def export(detector: Detector, file: Path, images: Sequence[Picture]) -> Parity:
 
 def to_onnx(detector: Detector) -> bytes:
     """Network and decoding as a serialised ONNX model; UserError where an operator has no ONNX."""
-    example = torch.zeros(2, 3, detector.height, detector.width, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1)
+    proto = translate(
+        Decoded(detector).cpu().eval(),
+        height=detector.height,
+        width=detector.width,
+        outputs=OUTPUTS,
+    )
+    for key, value in metadata(describe(detector)).items():
+        proto.metadata_props.add(key=key, value=value)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def translate(module: nn.Module, *, height: int, width: int, outputs: Sequence[str]) -> Any:
+    """ONNX's model of a module that takes images[B, 3, height, width] uint8, for any B."""
+    example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         try:
             program = torch.onnx.export(
-                Decoded(detector).cpu().eval(),
+                module,
                 (example,),
                 input_names=[INPUT],
-                output_names=list(OUTPUTS),
-                dynamic_shapes=({0: batch},),
+                output_names=list(outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 custom_translation_table={torch.ops.centernet.survivors.default: onnx_survivors},
                 dynamo=True,
                 verbose=False,
@@ -128,11 +141,7 @@ def to_onnx(detector: Detector) -> bytes:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise UserError(f"this network cannot be written as ONNX: {reason}") from None
     assert program is not None, "the dynamo exporter returns a program"
-    proto = program.model_proto
-    for key, value in metadata(describe(detector)).items():
-        proto.metadata_props.add(key=key, value=value)
-    content: bytes = proto.SerializeToString()
-    return content
+    return program.model_proto
 
 
 def describe(detector: Detector) -> Description:

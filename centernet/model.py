@@ -1,57 +1,21 @@
-"""images -> Maps: a backbone, a neck to stride 4, three heads."""
+"""images -> Maps: a backbone, a neck to the output stride, three heads."""
 
-from itertools import pairwise
-from typing import Any
+import logging
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from centernet.backbones import BACKBONES, Backbone, check_backbone
+from centernet import backbones, checkpoint
+from centernet.backbones import Backbone, Pretrained, check_backbone
+from centernet.errors import UserError, did_you_mean
+from centernet.necks import NECKS
 from centernet.structures import Maps
 
-STRIDE = 4
-WIDER = (1, 2, 4, 4)  # width of the neck at strides 4, 8, 16 and 32, times its channels
 PRIOR_BIAS = -2.19  # sigmoid(-2.19) = 0.1: an untrained heatmap is nearly empty
 SIZE_SCALE = 16.0  # cells for each unit of the size head: it spans 1 to 100 (TTFNet, 2019)
 SIZE_BIAS = 0.5  # an untrained box has a side of 8 cells: positive, so that GIoU has a gradient
-
-
-def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; the same size out as in."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class Neck(nn.Module):
-    """Feature pyramid (Lin et al. 2017) down to its finest level: one map[B, channels, h, w].
-
-    From the coarsest feature on: a 3x3 convolution to the next level's width, upsample, add that
-    level through a 1x1 convolution; a last 3x3 convolution. Coarse levels are wider, as in the
-    paper's upsampling: width is cheap where cells are few.
-    """
-
-    def __init__(self, inputs: tuple[int, ...], channels: int) -> None:
-        """One lateral convolution for each feature, one step down between two of them."""
-        super().__init__()
-        widths = [channels * factor for factor in WIDER[: len(inputs)]]
-        self.lateral = nn.ModuleList(
-            convolution(width, own, 1) for width, own in zip(inputs, widths, strict=True)
-        )
-        self.down = nn.ModuleList(convolution(b, a, 3) for a, b in pairwise(widths))
-        self.last = convolution(channels, channels, 3)
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Merge features, finest first."""
-        levels = [layer(x) for layer, x in zip(self.lateral, features, strict=True)]
-        merged: Tensor = levels[-1]
-        for level, down in zip(levels[-2::-1], reversed(self.down), strict=True):
-            merged = level + interpolate(down(merged), scale_factor=2.0, mode="nearest")
-        last: Tensor = self.last(merged)
-        return last
+LOGGER = logging.getLogger(__name__)
 
 
 def head(inputs: int, channels: int, outputs: int, *, bias: float = 0.0) -> nn.Sequential:
@@ -67,18 +31,24 @@ def head(inputs: int, channels: int, outputs: int, *, bias: float = 0.0) -> nn.S
 
 
 class CenterNet(nn.Module):
-    """Objects as Points: heatmap logits, size and offset for every cell of stride 4."""
+    """Objects as Points: heatmap logits, size and offset for every cell."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, backbone: Backbone, *, classes: int, channels: int, head_channels: int
+        self,
+        backbone: Backbone,
+        neck: nn.Module,
+        *,
+        classes: int,
+        channels: int,
+        head_channels: int,
     ) -> None:
-        """Put the neck and the heads on a backbone; its normalisation is part of the weights."""
+        """Put the heads on backbone and neck; the normalisation is part of the weights."""
         super().__init__()
         self.backbone = backbone
-        self.neck = Neck(backbone.channels, channels)
+        self.neck = neck
         self.classes = classes
         self.heatmap = head(channels, head_channels, classes, bias=PRIOR_BIAS)
         self.size = head(channels, head_channels, 2, bias=SIZE_BIAS)
@@ -97,10 +67,76 @@ class CenterNet(nn.Module):
 
 
 def build(
-    *, backbone: str, pretrained: Any, channels: int, head_channels: int, classes: int
+    *,
+    backbone: str,
+    pretrained: Pretrained,
+    channels: int,
+    head_channels: int,
+    classes: int,
+    neck: str = "pyramid",
+    deformable: bool = False,
+    stride: int = 4,
 ) -> CenterNet:
-    """A CenterNet by the name of its backbone."""
-    check_backbone(backbone, pretrained=bool(pretrained))
-    extractor = BACKBONES[backbone](pretrained=bool(pretrained))
-    net = CenterNet(extractor, classes=classes, channels=channels, head_channels=head_channels)
+    """A CenterNet by the names of its backbone and neck.
+
+    pretrained: of the backbone (see `backbones`); with a weights file of this program, all that
+    fits in both.
+    """
+    check_model(backbone=backbone, pretrained=pretrained, neck=neck)
+    earlier = read_detector(pretrained, backbone=backbone)
+    extractor = backbones.create(
+        backbone, pretrained=False if earlier else pretrained, finest=stride
+    )
+    if not extractor.strides:
+        raise UserError(f"model.stride: {backbone} has no feature at a stride of {stride}; use 4")
+    merging = NECKS[neck](
+        extractor.channels,
+        extractor.strides,
+        channels=channels,
+        stride=stride,
+        deformable=deformable,
+    )
+    net = CenterNet(
+        extractor, merging, classes=classes, channels=channels, head_channels=head_channels
+    )
+    if earlier:
+        adopt(net, earlier, str(pretrained))
     return net.to(memory_format=torch.channels_last)  # a third faster, on CPUs and tensor cores
+
+
+def check_model(*, backbone: str, pretrained: Pretrained, neck: str) -> None:
+    """UserError unless there are such a backbone and neck, and the weights that are wanted."""
+    check_backbone(backbone, pretrained=pretrained)
+    if neck not in NECKS:
+        hint = did_you_mean(neck, NECKS) or f" (one of {', '.join(NECKS)})"
+        raise UserError(f"model.neck: no neck is named {neck}{hint}")
+
+
+def read_detector(pretrained: Pretrained, *, backbone: str) -> checkpoint.Tensors:
+    """Tensors of a weights file of this program; none where `pretrained` is something else.
+
+    UserError if its backbone is another one.
+    """
+    if not (pretrained and checkpoint.is_ours(Path(pretrained))):
+        return {}
+    tensors, record = checkpoint.read(Path(pretrained))
+    checkpoint.expect(Path(pretrained), record, "weights")
+    theirs = record.get("model", {}).get("backbone")
+    if theirs != backbone:
+        raise UserError(
+            f"model.pretrained: {pretrained}: its backbone is {theirs}; set model.backbone={theirs}"
+        )
+    return tensors
+
+
+def adopt(net: nn.Module, tensors: checkpoint.Tensors, source: str) -> None:
+    """Take each tensor that has a place of its name and shape; a warning says which have none."""
+    own = net.state_dict()
+    fits = {k: v for k, v in tensors.items() if k in own and v.shape == own[k].shape}
+    net.load_state_dict(fits, strict=False)
+    fresh = [name for name in own if name not in fits]
+    if fresh:
+        LOGGER.warning(
+            "model.pretrained: %s: %d of %d tensors do not fit and start anew: %s%s",
+            source, len(fresh), len(own), ", ".join(fresh[:3]), ", ..." if fresh[3:] else "",
+        )  # fmt: skip

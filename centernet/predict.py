@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from centernet.dataset import images
 from centernet.decode import decode
 from centernet.errors import UserError
 from centernet.geometry import Placement, fit, place, to_original
-from centernet.model import STRIDE, build
+from centernet.model import build
 from centernet.structures import Detections
 
 Picture = NDArray[np.uint8]  # RGB[H, W, 3]
@@ -40,7 +40,7 @@ def detect(
     batch: Tensor,
     placements: list[Placement],
     *,
-    stride: int = STRIDE,
+    stride: int,
     top_k: int,
     nms_iou: float,
 ) -> list[Detections]:
@@ -71,9 +71,12 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Network(BaseModel):
-    """How to build the network of a weights file."""
+    """How to build the network of a weights file; older files lack what has a default."""
 
     backbone: str
+    neck: str = "pyramid"
+    deformable: bool = False
+    stride: Literal[2, 4, 8] = 4
     channels: Width
     head_channels: Width
     classes: Width
@@ -109,9 +112,9 @@ class Detector:
     height: int
     width: int
     letterbox: bool
+    stride: int  # pixels a cell
     top_k: int
     nms_iou: float
-    stride: int = STRIDE  # network pixels a map cell
 
     @classmethod
     def load(cls, file: Path, *, device: str = "cpu") -> "Detector":
@@ -124,21 +127,14 @@ class Detector:
             model.load_state_dict(tensors)
         except (ValidationError, RuntimeError):
             raise UserError(f"{file}: its weights and its description do not match") from None
-        return cls(model.eval().to(device), known.classes, **known.geometry.model_dump())
-
-    def prepare(self, image: Picture) -> tuple[Tensor, Placement]:
-        """Network input[1, 3, height, width] uint8 of an RGB image[H, W, 3], and its placement."""
-        batch, (placement,) = self.stack([image])
-        return batch, placement
-
-    def stack(self, pictures: Sequence[Picture]) -> tuple[Tensor, list[Placement]]:
-        """Network input[B, 3, height, width] uint8 of pictures, and their placements."""
-        size = {"height": self.height, "width": self.width}
-        return stack(pictures, **size, letterbox=self.letterbox)
+        geometry = known.geometry.model_dump() | {"stride": known.model.stride}
+        return cls(model.eval().to(device), known.classes, **geometry)
 
     def batch(self, pictures: Sequence[Picture]) -> list[Detections]:
         """Detections of RGB pictures[H, W, 3] of any size, each in its pixels."""
-        batch, placements = self.stack(pictures)
+        batch, placements = stack(
+            pictures, height=self.height, width=self.width, letterbox=self.letterbox
+        )
         return detect(
             self.model,
             batch.to(next(self.model.parameters()).device),
@@ -156,12 +152,7 @@ class Detector:
 def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
     """What a weights file says about its tensors; `Detector.load` reads it."""
     record = Record(
-        model=Network(
-            backbone=config.model.backbone,
-            channels=config.model.channels,
-            head_channels=config.model.head_channels,
-            classes=len(classes),
-        ),
+        model=Network(classes=len(classes), **config.model.model_dump(exclude={"pretrained"})),
         classes=classes,
         geometry=Geometry(
             height=config.data.height,

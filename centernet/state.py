@@ -29,13 +29,7 @@ class State:
 def make_state(config: Config, classes: int, device: torch.device) -> State:
     """An untrained model, initialised from the seed, with its optimizer and average."""
     torch.manual_seed(seed.key(config.train.seed, "init"))
-    model = build(
-        backbone=config.model.backbone,
-        pretrained=config.model.pretrained,
-        channels=config.model.channels,
-        head_channels=config.model.head_channels,
-        classes=classes,
-    ).to(device)
+    model = build(**config.model.model_dump(), classes=classes).to(device)
     groups = parameter_groups(
         model,
         weight_decay=config.optim.weight_decay,

@@ -15,7 +15,7 @@ class Instances:
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What the network predicts, and what it should: one value a cell, stride 4.
+    """What the network predicts, and what it should: one value a cell.
 
     heatmap[B, C, h, w]: logits (prediction) or 0...1 with 1 at centres (target);
     size[B, 2, h, w]: box width and height, in cells; offset[B, 2, h, w]: centre minus its cell

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from centernet import checkpoint, seed
 from centernet.augment import Augmenter
-from centernet.backbones import check_backbone
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import (
@@ -32,7 +31,7 @@ from centernet.encode import encode
 from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
 from centernet.losses import SIZE_LOSSES, losses
-from centernet.model import STRIDE
+from centernet.model import check_model
 from centernet.predict import detect, weights_record
 from centernet.state import State, make_state, restore, save
 from centernet.structures import Epoch
@@ -50,8 +49,17 @@ def check(config: Config) -> None:
         hint = did_you_mean(config.loss.size_loss, SIZE_LOSSES)
         known = hint or f" (one of {', '.join(SIZE_LOSSES)})"
         raise UserError(f"loss.size_loss: no loss is named {config.loss.size_loss}{known}")
-    check_backbone(config.model.backbone, pretrained=bool(config.model.pretrained))
-    choose_device(config.train.device)
+    check_model(
+        backbone=config.model.backbone,
+        pretrained=config.model.pretrained,
+        neck=config.model.neck,
+    )
+    device = choose_device(config.train.device)
+    if config.model.deformable and config.train.deterministic and device.type == "cuda":
+        raise UserError(
+            "model.deformable: torchvision's operator adds up its gradients in any order on CUDA; "
+            "set train.deterministic=false, or train.device=cpu"
+        )
 
 
 def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
@@ -161,7 +169,7 @@ def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Te
         classes=state.model.classes,
         height=height,
         width=width,
-        stride=STRIDE,
+        stride=config.model.stride,
         sigma_rule=config.targets.sigma_rule,
         sigma_divisor=config.targets.sigma_divisor,
         min_overlap=config.targets.min_overlap,
@@ -207,7 +215,13 @@ def validate(
     detections = []
     for batch in in_order(val, batch_size=config.optim.batch_size):
         images = batch.images.to(device)
-        detections += detect(model, images, batch.placements, **config.decode.model_dump())
+        detections += detect(
+            model,
+            images,
+            batch.placements,
+            stride=config.model.stride,
+            **config.decode.model_dump(),
+        )
     return evaluate(detections, val.split)
 
 

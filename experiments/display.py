@@ -108,9 +108,19 @@ class Screen:
         done = [row for row in self.rows.values() if row.state == "COMPLETE"]
         return max(done, key=lambda row: (row.value or 0.0, -row.trial), default=None)
 
+    @property
+    def now(self) -> list[Progress]:
+        """The trials of this session."""
+        return [row for row in self.rows.values() if row.trial not in self.before]
+
+    def pace(self) -> float:
+        """Epochs a minute, of all workers together."""
+        epochs = sum(row.epoch.number for row in self.now if row.epoch)
+        return 60 * epochs / max(time.time() - self.began, 1.0)
+
     def left(self) -> float | None:
         """Seconds to the end at the pace so far; unknown before the first epoch of this session."""
-        now = [row for row in self.rows.values() if row.trial not in self.before]
+        now = self.now
         epochs = sum(row.epoch.number for row in now if row.epoch)
         seconds = time.time() - self.began
         if not epochs:
@@ -152,8 +162,10 @@ class Screen:
         done, left = sum(map(over, rows)), self.left()
         foot = f"{done} trials of {self.budget}, {duration(time.time() - self.began)} so far"
         if left is not None:
-            foot += f", about {duration(left)} to go"
+            foot += f", {self.pace():.3g} epochs a minute, about {duration(left)} to go"
         lines = [Text(foot, "dim")]
+        if best is not None:
+            lines.insert(0, Text(f"best so far: trial {best.trial}, AP {percent(best.value)}"))
         if self.trouble:
             lines.append(Text(f"last trouble: {self.trouble}", "red"))
         several = any(row.worker for row in rows)

@@ -12,8 +12,6 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Protocol
 
-import psutil
-
 from centernet.errors import UserError
 from experiments import study
 from experiments.budget import Budget, spent_out
@@ -23,6 +21,7 @@ from experiments.objective import Progress, Search
 from experiments.registry import pinned
 from experiments.retention import forget, surplus
 from experiments.suggest import suggest
+from experiments.watchdog import end_children
 
 HOPELESS = 3  # failed trials at the start of a search, before any has come to its end
 
@@ -79,12 +78,7 @@ def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, Non
 
 def at_once(*_: object) -> None:
     """Ctrl-C for the second time: end as by kill -9, which the next search mends."""
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")  # the live table hides the cursor
-        sys.stderr.flush()
+    end_children()
     os._exit(130)
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from centernet.errors import UserError
 from experiments import study
 from experiments.drive import Crew
 from experiments.objective import Progress, Search, failed, objective
 from experiments.patience import Away, patient
+from experiments.watchdog import Watchdog
 
 START = 300.0  # seconds that a worker may take until its first word
 TICK = 0.5  # seconds to wait for something to happen
@@ -29,6 +31,9 @@ class Inline:
         """Nothing to start."""
         self.search = search
         self.running: Iterator[Progress] | None = None
+        self.number = -1
+        self.minutes = search.tracker.settings.stall_minutes
+        self.watchdog: Watchdog | None = None
 
     @property
     def idle(self) -> bool:
@@ -43,20 +48,33 @@ class Inline:
     def start(self, number: int) -> None:
         """Take a trial."""
         self.running = objective(study.resume(self.search.study, number), self.search)
+        self.number = number
+        self.watchdog = Watchdog(max(self.minutes * 60, START), self._stalled)
 
     def events(self) -> Iterator[Progress]:
         """Up to the trial's next epoch."""
-        assert self.running is not None, "busy"
+        assert self.running is not None and self.watchdog is not None, "busy"
         progress = next(self.running, None)
+        self.watchdog.hear()
         if progress is None:
             self.running = None
-        else:
-            yield progress
+            self.watchdog.close()
+            return
+        if progress.epoch is not None:
+            self.watchdog.seconds = self.minutes * 60
+        yield progress
 
     def close(self) -> None:
         """Leave the trial where its last checkpoint is."""
+        if self.watchdog is not None:
+            self.watchdog.close()
         if isinstance(self.running, Generator):
             self.running.close()
+
+    def _stalled(self) -> None:
+        reason = silence(self.minutes)
+        print(f"trial {self.number}: {reason}; the search begins again", flush=True)
+        failed(self.search, self.number, reason)
 
 
 class Worker:
@@ -150,7 +168,7 @@ class Actors:
         for slot in self.slots:
             allowed = patience if slot.last is not None else max(patience, START)
             if slot.stream is not None and time.monotonic() - slot.heard > allowed:
-                yield self._died(slot, f"no epoch for {patience / 60:g} minutes")
+                yield self._died(slot, silence(patience / 60))
 
     def _next(self, slot: Slot) -> Iterator[Progress]:
         try:
@@ -189,7 +207,10 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
         os.environ["RAY_AUTH_MODE"] = "token"  # else Ray writes a token into the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it only once
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else it listens on every address
-    import ray
+    try:
+        import ray
+    except ImportError:
+        raise UserError("several workers need Ray: install the extra ray, or WORKERS=1") from None
     from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
     own: dict[str, Any] = {"_temp_dir": scratch, "_node_ip_address": "127.0.0.1"}
@@ -200,6 +221,11 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
     ray._private.worker.print_to_stdstream = silent  # likewise: what its daemons have to say
     signal.signal(signal.SIGTERM, terminated)  # in place of Ray's, which prints a stack trace
     return ray
+
+
+def silence(minutes: float) -> str:
+    """Why a trial was taken from its process."""
+    return f"no epoch for {minutes:g} minutes"
 
 
 def is_away(error: Exception) -> bool:

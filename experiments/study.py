@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from centernet.config import Config, flatten
 from centernet.errors import UserError, did_you_mean
 from centernet.seed import cores
 from experiments.lock import exclusive
@@ -122,8 +123,9 @@ def open_study(
         study.set_user_attr(IDENTITY, identity)
     else:
         now = identity | ({THREADS: threads} if threads else {})
-        then = known | ({THREADS: study.user_attrs[THREADS]} if threads else {})
-        for what in then | now:
+        then = flatten(Config().model_dump()) | known  # a field that is new was as its default
+        then |= {THREADS: study.user_attrs[THREADS]} if threads else {}
+        for what in known | now:
             if then.get(what) != now.get(what):
                 raise UserError(
                     f"study {name}: was started with {what} = {then.get(what)}, now it is "

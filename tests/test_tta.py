@@ -16,7 +16,7 @@ def detector() -> Detector:
     """Untrained, for images of 64 x 96."""
     torch.manual_seed(0)
     model = build(backbone="slim", pretrained=False, channels=16, head_channels=8, classes=3)
-    return Detector(model.eval(), ("a", "b", "c"), 64, 96, True, 50, 0.6)
+    return Detector(model.eval(), ("a", "b", "c"), 64, 96, True, 4, 50, 0.6)
 
 
 def noise(seed: int, *, height: int = 64, width: int = 96) -> Picture:
