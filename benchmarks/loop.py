@@ -13,13 +13,14 @@ from statistics import median
 
 import torch
 
+from centernet.assemble import make_loader
 from centernet.dataset.coco import read_training
 from centernet.encode import encode
 from centernet.losses import losses
 from centernet.presets import load
 from centernet.seed import set_up
 from centernet.state import make_state
-from centernet.train import choose_device, make_loader, train
+from centernet.train import choose_device, train
 
 ROUNDS = 3
 

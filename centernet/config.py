@@ -15,6 +15,7 @@ from centernet.errors import UserError, did_you_mean
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Batch = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Section(BaseModel):
@@ -28,13 +29,15 @@ class Section(BaseModel):
 class Data(Section):
     """What the network sees."""
 
-    folder: str | None = None  # images/, train.json, val.json; none: the embedded demo data
+    folder: str | None = None  # COCO, Pascal VOC or YOLO; none: the embedded demo data
     height: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
     width: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
     resize: Literal["letterbox", "stretch"] = "letterbox"  # keep the aspect ratio, or fill
     balance: Probability = 0.5  # power of the inverse class frequency; 0 samples uniformly
     workers: Annotated[int, Field(ge=0, le=256)] | None = None  # loader processes; none: 0 on a CPU
-    cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory for decoded images, a process
+    cache: Literal["memory", "disk", "none"] = "memory"  # of decoded images; disk: all share one
+    cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory: at most so much in each process
+    cache_disk_mb: Annotated[int, Field(ge=0)] = 16384  # disk: in $CENTERNET_CACHE, or runs/cache
 
 
 def _pretrained(value: object) -> object:
@@ -57,13 +60,14 @@ class Model(Section):
     stride: Literal[2, 4, 8] = 4  # pixels a cell of the maps; smaller: slower, small objects
     channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # of the neck
     head_channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64  # in each head
+    size_per_class: bool = False  # true: a width and height for each class, not one for all
 
 
 class Targets(Section):
     """The Gaussian drawn around each centre."""
 
-    sigma_rule: Literal["area", "overlap"] = "area"  # from the box area, or the paper's radius
-    sigma_divisor: Annotated[float, Field(gt=0)] = 6.0  # area: sigma = sqrt(w·h) / divisor
+    sigma_rule: Literal["area", "overlap", "ellipse"] = "area"  # overlap: the paper's radius
+    sigma_divisor: Annotated[float, Field(gt=0)] = 6.0  # area: sqrt(w·h) / it; ellipse: each side
     min_overlap: Annotated[float, Field(gt=0, lt=1)] = 0.7  # overlap: IoU kept at the radius
     regression: Literal["centre", "gaussian"] = "centre"  # cells that learn size and offset
 
@@ -74,6 +78,7 @@ class Loss(Section):
     heatmap_weight: Weight = 1.0
     size_weight: Weight = 0.1
     offset_weight: Weight = 0.1
+    heatmap: str = "clamped"  # a key of HEATMAP_LOSSES
     size_loss: str = "l1"  # a key of SIZE_LOSSES
     focal_alpha: Weight = 2.0  # down-weights easy cells
     focal_beta: Weight = 4.0  # down-weights cells near a centre
@@ -91,16 +96,29 @@ class Augment(Section):
     motion_blur_p: Probability = 0.2
     hue_saturation_value_p: Probability = 0.3
     random_gamma_p: Probability = 0.2
+    mosaic_p: Probability = 0.0  # four images in one
+    cutout_p: Probability = 0.0  # grey rectangles on the image
+    min_area: Weight = 1.0  # pixels of the network input; a smaller box is dropped
+    min_visibility: Probability = 0.25  # a box that keeps a smaller part of its area is dropped
+    independent: bool = False  # each drawn for itself; false: one draw decides on all (augment.py)
 
 
 class Optim(Section):
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """The optimizer, and its learning rate: linear warm-up, then the schedule."""
 
+    name: str = "adamw"  # a key of OPTIMIZERS
     lr: Annotated[float, Field(gt=0)] = 2.0e-3  # peak learning rate
+    lr_batch: Batch | None = None  # images that lr is stated for; none: as it is
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0  # times lr, for the backbone
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 16  # images
+    batch_size: Batch = 16  # images
     accumulate: Annotated[int, Field(ge=1, le=65536)] = 1  # parts of a batch, one after the other
-    weight_decay: Weight = 0.01  # none on biases and norms
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # adamw: its first beta
+    nesterov: bool = False  # sgd: look ahead along the momentum
+    weight_decay: Weight = 0.01
+    decay_norms: bool = False  # true: weight decay on biases and norms too
+    schedule: str = "cosine"  # a key of SCHEDULES
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.64, 0.86]  # step: where it falls
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step: times this at each milestone
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     clip_norm: Annotated[float, Field(gt=0)] = 10.0  # largest gradient norm
 
@@ -113,7 +131,9 @@ class Train(Section):
     deterministic: bool = False  # true: bit-exact on the same kind of hardware
     cudnn_benchmark: bool = True  # used where deterministic is false
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998  # of the averaged weights
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better AP; none: all
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998  # of the averaged weights; 0: no average
+    ema_warmup: Annotated[float, Field(ge=1)] = 10.0  # slower above; 1: the full decay at once
     evaluate_every: Annotated[int, Field(ge=1)] = 1  # epochs; the last is always evaluated
     checkpoint_every: Annotated[int, Field(ge=1)] = 1  # epochs
     device: Literal["auto", "cpu", "cuda"] = "auto"

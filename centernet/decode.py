@@ -20,12 +20,19 @@ def top_boxes(maps: Maps, *, stride: int, top_k: int) -> tuple[Tensor, Tensor, T
         peaks(maps.heatmap.float().sigmoid()).flatten(1).topk(min(top_k, classes * h * w))
     )
     labels, cell = index // (h * w), index % (h * w)
-    at_peak = cell[:, None].expand(-1, 2, -1)
-    size = maps.size.float().flatten(2).gather(2, at_peak).clamp(min=0)
-    offset = maps.offset.float().flatten(2).gather(2, at_peak)
+    one_size = maps.size.shape[1] == 2  # for all classes
+    size = pair(maps.size, cell, 0 * labels if one_size else 2 * labels).clamp(min=0)
+    offset = pair(maps.offset, cell, 0 * labels)
     centre = torch.stack([cell % w, cell // w], 1) + offset
     boxes = torch.cat([centre - size / 2, centre + size / 2], 1) * stride
     return boxes.transpose(1, 2), scores, labels
+
+
+def pair(planes: Tensor, cell: Tensor, plane: Tensor) -> Tensor:
+    """[B, 2, K]: of planes[B, N, h, w], plane[B, K] and the next one at cell[B, K]."""
+    both = plane[:, None] + torch.arange(2, device=plane.device)[:, None]
+    index = both * planes[0, 0].numel() + cell[:, None]
+    return planes.float().flatten(1).gather(1, index.flatten(1)).view(index.shape)
 
 
 def decode(

@@ -9,19 +9,20 @@ from torch import nn
 class Ema:
     """Exponential moving average of a model, batch-norm statistics included.
 
-    The decay warms up as min(decay, (1 + t) / (10 + t)), so early steps are forgotten.
+    The decay warms up as min(decay, (1 + t) / (warmup + t)), so early steps are forgotten; a
+    warmup of 1 is none. With a decay of 0 it is the model itself.
     """
 
-    def __init__(self, model: nn.Module, *, decay: float) -> None:
+    def __init__(self, model: nn.Module, *, decay: float, warmup: float = 10.0) -> None:
         """Start from a copy of the model."""
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self.step = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move one step towards the model's weights; integer buffers are copied."""
-        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.decay, (1 + self.step) / (self.warmup + self.step))
         self.step += 1
         ours, theirs = self.model.state_dict().values(), model.state_dict().values()
         pairs = list(zip(ours, theirs, strict=True))

@@ -16,8 +16,16 @@ CHUNK = 1 << 24  # Gaussian values rendered at once: 64 MiB
 
 
 def sigma_area(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> Tensor:
-    """sqrt(w·h) / sigma_divisor for size[N, 2], in cells."""
-    return size.prod(1).sqrt() / sigma_divisor
+    """sqrt(w·h) / sigma_divisor for size[N, 2], in cells: the same along both axes, [N, 1]."""
+    return size.prod(1, keepdim=True).sqrt() / sigma_divisor
+
+
+def sigma_ellipse(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> Tensor:
+    """w / sigma_divisor along x and h / sigma_divisor along y, [N, 2].
+
+    TTFNet (Liu et al. 2020) has w·alpha / 6 with alpha 0.54: a divisor of 11.1.
+    """
+    return size / sigma_divisor
 
 
 def sigma_overlap(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> Tensor:
@@ -38,10 +46,14 @@ def sigma_overlap(size: Tensor, *, sigma_divisor: float, min_overlap: float) -> 
         root(4, 2 * total, (1 - o) * area),
         root(4 * o, -2 * o * total, (o - 1) * area),
     ]).amin(0).floor().clamp(min=0)  # fmt: skip
-    return (2 * radius + 1) / 6
+    return (2 * radius[:, None] + 1) / 6
 
 
-SIGMA_RULES: dict[str, Callable[..., Tensor]] = {"area": sigma_area, "overlap": sigma_overlap}
+SIGMA_RULES: dict[str, Callable[..., Tensor]] = {
+    "area": sigma_area,
+    "overlap": sigma_overlap,
+    "ellipse": sigma_ellipse,
+}
 
 
 def encode(
@@ -89,7 +101,8 @@ def encode(
     planes = regress(
         objects, torch.cat(owners), torch.cat(cells), torch.cat(weights), images=images, h=h, w=w
     )
-    return Maps(heatmap.view(images, classes, h, w), planes[:, :2], planes[:, 2:4], planes[:, 4:])
+    size, offset, mask, label = torch.split(planes, [2, 2, 1, 1], 1)
+    return Maps(heatmap.view(images, classes, h, w), size, offset, mask, label.long())
 
 
 class Objects(NamedTuple):
@@ -118,26 +131,30 @@ def on_the_map(instances: list[Instances], *, h: int, w: int, stride: int) -> Ob
 def regress(
     objects: Objects, owner: Tensor, at: Tensor, weight: Tensor, *, images: int, h: int, w: int
 ) -> Tensor:
-    """Planes[B, 5, h, w] of width, height, offset (x, y) and weight: owner[M] at cell at[M]."""
+    """Planes[B, 6, h, w] of size, offset, weight and label: owner[M] at cell at[M]."""
     index = objects.image[owner] * h * w + at
     first = smallest_of_each(index, objects.size.prod(1)[owner])
     owner, at, weight = owner[first], at[first], weight[first]
     total = torch.zeros_like(objects.size[:, 0]).index_add_(0, owner, weight)
     offset = objects.centre[owner] - torch.stack([at % w, at // w], 1)
-    planes = objects.size.new_zeros(images * h * w, 5)
-    share = (weight / total[owner])[:, None]
-    planes[index[first]] = torch.cat([objects.size[owner], offset, share], 1)
-    return planes.view(images, h, w, 5).permute(0, 3, 1, 2)
+    planes = objects.size.new_zeros(images * h * w, 6)
+    others = torch.stack([weight / total[owner], objects.label[owner].float()], 1)
+    planes[index[first]] = torch.cat([objects.size[owner], offset, others], 1)
+    return planes.view(images, h, w, 6).permute(0, 3, 1, 2)
 
 
 def gaussians(cell: Tensor, sigma: Tensor, *, h: int, w: int) -> Tensor:
-    """[N, h, w]: a Gaussian of sigma[N] around each cell[N, 2] (x, y), cut off at 3 sigma."""
+    """[N, h, w]: a Gaussian around each cell[N, 2] (x, y), cut off at 3 sigma.
+
+    sigma[N, 1], or [N, 2] along x and y.
+    """
     x = torch.arange(w, device=cell.device) - cell[:, :1]
     y = torch.arange(h, device=cell.device) - cell[:, 1:]
-    reach = (3 * sigma + 1e-4).floor()[:, None]  # the published window: radius = floor(3 sigma)
-    scale = -1 / (2 * sigma.square()[:, None])
-    along_x = torch.exp(x.square() * scale) * (x.abs() <= reach)
-    along_y = torch.exp(y.square() * scale) * (y.abs() <= reach)
+    sigma = sigma.clamp(min=0.01)  # the square of a tiny one is 0; such a Gaussian is its peak
+    reach = (3 * sigma + 1e-4).floor()  # the published window: radius = floor(3 sigma)
+    scale = -1 / (2 * sigma.square())
+    along_x = torch.exp(x.square() * scale[:, :1]) * (x.abs() <= reach[:, :1])
+    along_y = torch.exp(y.square() * scale[:, -1:]) * (y.abs() <= reach[:, -1:])
     return along_y[:, :, None] * along_x[:, None, :]
 
 

@@ -44,6 +44,7 @@ class CenterNet(nn.Module):
         classes: int,
         channels: int,
         head_channels: int,
+        size_per_class: bool = False,
     ) -> None:
         """Put the heads on backbone and neck; the normalisation is part of the weights."""
         super().__init__()
@@ -51,7 +52,8 @@ class CenterNet(nn.Module):
         self.neck = neck
         self.classes = classes
         self.heatmap = head(channels, head_channels, classes, bias=PRIOR_BIAS)
-        self.size = head(channels, head_channels, 2, bias=SIZE_BIAS)
+        sizes = 2 * classes if size_per_class else 2
+        self.size = head(channels, head_channels, sizes, bias=SIZE_BIAS)
         self.offset = head(channels, head_channels, 2)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1) * 255)
@@ -76,6 +78,7 @@ def build(
     neck: str = "pyramid",
     deformable: bool = False,
     stride: int = 4,
+    size_per_class: bool = False,
 ) -> CenterNet:
     """A CenterNet by the names of its backbone and neck.
 
@@ -97,7 +100,12 @@ def build(
         deformable=deformable,
     )
     net = CenterNet(
-        extractor, merging, classes=classes, channels=channels, head_channels=head_channels
+        extractor,
+        merging,
+        classes=classes,
+        channels=channels,
+        head_channels=head_channels,
+        size_per_class=size_per_class,
     )
     if earlier:
         adopt(net, earlier, str(pretrained))

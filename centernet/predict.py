@@ -80,6 +80,7 @@ class Network(BaseModel):
     channels: Width
     head_channels: Width
     classes: Width
+    size_per_class: bool = False
 
 
 class Geometry(BaseModel):

@@ -11,9 +11,18 @@ from centernet.dataset.split import Split
 from centernet.ema import Ema
 from centernet.errors import UserError
 from centernet.model import CenterNet, build
+from centernet.optim import OPTIMIZERS, parameter_groups
 from centernet.structures import Epoch
 
-FREE = {"data.folder", "data.workers", "data.cache_mb", "train.device"}  # may change on resuming
+# may change on resuming
+FREE = {
+    "data.folder",
+    "data.workers",
+    "data.cache",
+    "data.cache_mb",
+    "data.cache_disk_mb",
+    "train.device",
+}
 
 
 @dataclass(slots=True)
@@ -33,26 +42,14 @@ def make_state(config: Config, classes: int, device: torch.device) -> State:
     groups = parameter_groups(
         model,
         weight_decay=config.optim.weight_decay,
+        decay_norms=config.optim.decay_norms,
         backbone_lr_factor=config.optim.backbone_lr_factor,
     )
-    optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, fused=True)
-    return State(model, Ema(model, decay=config.train.ema_decay), optimizer, [])
-
-
-def parameter_groups(
-    model: CenterNet, *, weight_decay: float, backbone_lr_factor: float
-) -> list[dict[str, object]]:
-    """Backbone and the rest, each with and without decay: none on biases and norms."""
-    groups = []
-    for in_backbone, factor in ((True, backbone_lr_factor), (False, 1.0)):
-        own = [
-            p for name, p in model.named_parameters() if name.startswith("backbone.") == in_backbone
-        ]
-        for decays in (True, False):
-            parameters = [p for p in own if (p.ndim > 1) == decays]
-            decay = weight_decay if decays else 0.0
-            groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
-    return groups
+    optimizer = OPTIMIZERS[config.optim.name].build(
+        groups, momentum=config.optim.momentum, nesterov=config.optim.nesterov
+    )
+    ema = Ema(model, decay=config.train.ema_decay, warmup=config.train.ema_warmup)
+    return State(model, ema, optimizer, [])
 
 
 def save(state: State, config: Config, file: Path, splits: tuple[Split, Split]) -> None:

@@ -18,15 +18,17 @@ class Maps:
     """What the network predicts, and what it should: one value a cell.
 
     heatmap[B, C, h, w]: logits (prediction) or 0...1 with 1 at centres (target);
-    size[B, 2, h, w]: box width and height, in cells; offset[B, 2, h, w]: centre minus its cell
-    (x, y), in cells; mask[B, 1, h, w]: weight of a cell's size and offset, 1 in all for an object
-    (target only).
+    size[B, 2, h, w]: box width and height, in cells (a prediction may have a pair of planes for
+    each class, [B, 2C, h, w]); offset[B, 2, h, w]: centre minus its cell (x, y), in cells;
+    mask[B, 1, h, w]: weight of a cell's size and offset, 1 in all for an object, and
+    label[B, 1, h, w]: the class of that object (both of a target only).
     """
 
     heatmap: Tensor
     size: Tensor
     offset: Tensor
     mask: Tensor | None = None
+    label: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,16 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far an epoch is: `done` of `total` batches of its `phase`, training or evaluating."""
+
+    epoch: int  # from 1
+    phase: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)

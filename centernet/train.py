@@ -7,6 +7,7 @@ EMA weights of the highest val AP). Called again on the same folder, it goes on 
 import math
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,26 +16,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from centernet import checkpoint, seed
-from centernet.augment import Augmenter
+from centernet.assemble import make_loader, make_schedule, samples
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
-from centernet.dataset.loader import (
-    Batch,
-    Order,
-    Samples,
-    default_workers,
-    in_order,
-    training_loader,
-)
-from centernet.dataset.split import Split
+from centernet.dataset.loader import Batch, Samples, in_order
 from centernet.encode import encode
 from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
-from centernet.losses import SIZE_LOSSES, losses
+from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, losses
 from centernet.model import check_model
+from centernet.optim import OPTIMIZERS, SCHEDULES
 from centernet.predict import detect, weights_record
 from centernet.state import State, make_state, restore, save
-from centernet.structures import Epoch
+from centernet.structures import Detections, Epoch, Maps, Step
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -45,10 +39,15 @@ class NonFiniteLoss(UserError):
 
 def check(config: Config) -> None:
     """UserError for what a config cannot know: names in tables, weights and devices there are."""
-    if config.loss.size_loss not in SIZE_LOSSES:
-        hint = did_you_mean(config.loss.size_loss, SIZE_LOSSES)
-        known = hint or f" (one of {', '.join(SIZE_LOSSES)})"
-        raise UserError(f"loss.size_loss: no loss is named {config.loss.size_loss}{known}")
+    for path, name, table in (
+        ("loss.heatmap", config.loss.heatmap, HEATMAP_LOSSES),
+        ("loss.size_loss", config.loss.size_loss, SIZE_LOSSES),
+        ("optim.name", config.optim.name, OPTIMIZERS),
+        ("optim.schedule", config.optim.schedule, SCHEDULES),
+    ):
+        if name not in table:
+            known = did_you_mean(name, table) or f" (one of {', '.join(table)})"
+            raise UserError(f"{path}: there is no {name}{known}")
     check_model(
         backbone=config.model.backbone,
         pretrained=config.model.pretrained,
@@ -68,80 +67,106 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
     Epochs that a checkpoint there already holds come first, marked `restored`. UserError for bad
     data or a folder of another training; NonFiniteLoss where the loss diverges.
     """
+    with closing(train_stepwise(config, folder)) as progress:
+        yield from (event for event in progress if isinstance(event, Epoch))
+
+
+def train_stepwise(config: Config, folder: Path) -> Generator[Step | Epoch, None, None]:
+    """As `train`, yielding each step of an epoch before it, for a screen."""
     check(config)
-    device = choose_device(config.train.device)
+    config, device = set_up(config)
+    if config.data.folder is None:
+        raise UserError("data.folder: not set; --set data.folder=FOLDER (images/, train.json, ...)")
+    splits = read_training(Path(config.data.folder))
+    loader, order = make_loader(config, splits[0], device)
+    val = samples(config, splits[1])
+    state = make_state(config, len(splits[0].classes), device)
+    restore(state, config, folder / LAST, splits)
+    yield from (replace(epoch, restored=True) for epoch in state.epochs)
+
+    while not is_over(state.epochs, config):
+        order.epoch = len(state.epochs) + 1
+        epoch = yield from run_epoch(state, loader, val, config, order.epoch, device)
+        state.epochs.append(epoch)
+        if epoch.best:
+            record = weights_record(config, splits[0].classes)
+            checkpoint.write(folder / BEST, state.ema.model.state_dict(), record)
+        if epoch.number % config.train.checkpoint_every == 0 or is_over(state.epochs, config):
+            save(state, config, folder / LAST, splits)
+        yield epoch
+
+
+def set_up(config: Config) -> tuple[Config, torch.device]:
+    """Prepare this process; the config with the threads that it uses, and the device."""
     threads = config.train.threads or seed.cores()
-    config = resolve(flatten(config.model_dump()) | {"train.threads": threads})
     seed.set_up(
         threads=threads,
         deterministic=config.train.deterministic,
         cudnn_benchmark=config.train.cudnn_benchmark,
     )
-    if config.data.folder is None:
-        raise UserError("data.folder: not set; --set data.folder=FOLDER (images/, train.json, ...)")
-    train_split, val_split = read_training(Path(config.data.folder))
-    loader, order = make_loader(config, train_split, device)
-    val = samples(config, val_split)
-    state = make_state(config, len(train_split.classes), device)
-    splits = (train_split, val_split)
-    restore(state, config, folder / LAST, splits)
-    yield from (replace(epoch, restored=True) for epoch in state.epochs)
+    config = resolve(flatten(config.model_dump()) | {"train.threads": threads})
+    return config, choose_device(config.train.device)
 
-    for number in range(len(state.epochs) + 1, config.train.epochs + 1):
-        order.epoch = number
-        started = time.perf_counter()
-        means, learning_rate = train_epoch(state, loader, config, number, device)
-        seconds = time.perf_counter() - started
-        metrics = {}
-        if number % config.train.evaluate_every == 0 or number == config.train.epochs:
-            metrics = validate(state.ema.model, val, config, device)
-        best = metrics.get("AP", -1.0) > max(
-            (epoch.metrics.get("AP", -1.0) for epoch in state.epochs), default=-1.0
-        )
-        digests = checkpoint.digests(state.model.state_dict(), state.ema.model.state_dict())
-        epoch = Epoch(
-            number=number,
-            losses=means,
-            metrics=metrics,
-            learning_rate=learning_rate,
-            seconds=seconds,
-            seconds_evaluating=time.perf_counter() - started - seconds,
-            images_per_second=len(train_split) / seconds,
-            digest=checkpoint.combined(digests),
-            best=best,
-            tensors=checkpoint.short(digests),
-        )
-        state.epochs.append(epoch)
-        if best:
-            record = weights_record(config, train_split.classes)
-            checkpoint.write(folder / BEST, state.ema.model.state_dict(), record)
-        if number % config.train.checkpoint_every == 0 or number == config.train.epochs:
-            save(state, config, folder / LAST, splits)
-        yield epoch
+
+def is_over(epochs: list[Epoch], config: Config) -> bool:
+    """Whether all epochs were trained, or `patience` of them found no better AP."""
+    if len(epochs) >= config.train.epochs:
+        return True
+    if config.train.patience is None or not epochs or not epochs[-1].metrics:
+        return False  # an epoch that was not evaluated may be a better one
+    best = max((epoch.number for epoch in epochs if epoch.best), default=0)
+    return len(epochs) - best >= config.train.patience
+
+
+def run_epoch(
+    state: State,
+    loader: DataLoader[Batch],
+    val: Samples,
+    config: Config,
+    number: int,
+    device: torch.device,
+) -> Generator[Step, None, Epoch]:
+    """One pass over the training images, and one over val where it is due."""
+    started = time.perf_counter()
+    means, rate = yield from train_epoch(state, loader, config, number, device)
+    seconds = time.perf_counter() - started
+    metrics: dict[str, float] = {}
+    if number % config.train.evaluate_every == 0 or number == config.train.epochs:
+        metrics = yield from validate(state.ema.model, val, config, number, device)
+    highest = max((epoch.metrics.get("AP", -1.0) for epoch in state.epochs), default=-1.0)
+    digests = checkpoint.digests(state.model.state_dict(), state.ema.model.state_dict())
+    return Epoch(
+        number=number,
+        losses=means,
+        metrics=metrics,
+        learning_rate=rate,
+        seconds=seconds,
+        seconds_evaluating=time.perf_counter() - started - seconds,
+        images_per_second=len(loader.dataset) / seconds,  # type: ignore[arg-type]  # it has one
+        digest=checkpoint.combined(digests),
+        best=metrics.get("AP", -1.0) > highest,
+        tensors=checkpoint.short(digests),
+    )
 
 
 def train_epoch(
     state: State, loader: DataLoader[Batch], config: Config, number: int, device: torch.device
-) -> tuple[dict[str, float], float]:
+) -> Generator[Step, None, tuple[dict[str, float], float]]:
     """One pass over the training images: mean losses, and the learning rate at the end."""
     torch.manual_seed(seed.key(config.train.seed, "epoch", number))
     state.model.train()
     steps, done = len(loader), (number - 1) * len(loader)
-    history, rate = [], 0.0
+    rate = make_schedule(config, steps * config.train.epochs)
+    history = []
     for step, batch in enumerate(loader, 1):
-        rate = learning_rate(
-            done + step,
-            steps * config.train.epochs,
-            peak=config.optim.lr,
-            warmup=config.optim.warmup_steps,
-        )
-        terms = train_step(state, batch.to(device), config, rate)
+        terms = train_step(state, batch.to(device), config, rate(done + step))
         history.append(torch.stack([term.detach() for term in terms.values()]))
         if step % 50 == 0 or step == steps:  # reading a value waits for the device
             check_finite(torch.stack(history), list(terms), number)
+        yield Step(number, "training", step, steps)
     means = dict(zip(terms, torch.stack(history).double().mean(0).tolist(), strict=True))
     means.pop("gradient")
-    return means, rate
+    return means, rate(done + steps)
 
 
 def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[str, torch.Tensor]:
@@ -163,18 +188,7 @@ def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[
 
 def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Tensor]:
     """Encode the truth, predict, compare."""
-    height, width = batch.images.shape[2:]
-    target = encode(
-        batch.instances,
-        classes=state.model.classes,
-        height=height,
-        width=width,
-        stride=config.model.stride,
-        sigma_rule=config.targets.sigma_rule,
-        sigma_divisor=config.targets.sigma_divisor,
-        min_overlap=config.targets.min_overlap,
-        regression=config.targets.regression,
-    )
+    target = targets(batch, config, classes=state.model.classes)
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=mixed(config, batch)):
         predicted = state.model(batch.images)
     return losses(
@@ -183,19 +197,27 @@ def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Te
         heatmap_weight=config.loss.heatmap_weight,
         size_weight=config.loss.size_weight,
         offset_weight=config.loss.offset_weight,
+        heatmap=config.loss.heatmap,
         size_loss=config.loss.size_loss,
         focal_alpha=config.loss.focal_alpha,
         focal_beta=config.loss.focal_beta,
     )
 
 
-def learning_rate(step: int, total: int, *, peak: float, warmup: int) -> float:
-    """Rate of a step (from 1): linear warm-up to the peak, then half a cosine to zero."""
-    warmup = min(warmup, total // 3)  # short trainings warm up for a third at most
-    if step <= warmup:
-        return peak * step / warmup
-    progress = (step - warmup) / max(total - warmup, 1)
-    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+def targets(batch: Batch, config: Config, *, classes: int) -> Maps:
+    """What the network should answer to a batch."""
+    height, width = batch.images.shape[2:]
+    return encode(
+        batch.instances,
+        classes=classes,
+        height=height,
+        width=width,
+        stride=config.model.stride,
+        sigma_rule=config.targets.sigma_rule,
+        sigma_divisor=config.targets.sigma_divisor,
+        min_overlap=config.targets.min_overlap,
+        regression=config.targets.regression,
+    )
 
 
 def check_finite(history: torch.Tensor, terms: list[str], number: int) -> None:
@@ -209,11 +231,12 @@ def check_finite(history: torch.Tensor, terms: list[str], number: int) -> None:
 
 
 def validate(
-    model: nn.Module, val: Samples, config: Config, device: torch.device
-) -> dict[str, float]:
+    model: nn.Module, val: Samples, config: Config, number: int, device: torch.device
+) -> Generator[Step, None, dict[str, float]]:
     """COCO metrics of a model on val, in original pixels."""
-    detections = []
-    for batch in in_order(val, batch_size=config.optim.batch_size):
+    detections: list[Detections] = []
+    batches = math.ceil(len(val) / config.optim.batch_size)
+    for done, batch in enumerate(in_order(val, batch_size=config.optim.batch_size), 1):
         images = batch.images.to(device)
         detections += detect(
             model,
@@ -222,6 +245,7 @@ def validate(
             stride=config.model.stride,
             **config.decode.model_dump(),
         )
+        yield Step(number, "evaluating", done, batches)
     return evaluate(detections, val.split)
 
 
@@ -231,33 +255,6 @@ def choose_device(name: str) -> torch.device:
         raise UserError("train.device: cuda is not available here; use auto or cpu")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(automatic if name == "auto" else name)
-
-
-def samples(config: Config, split: Split, augmenter: Augmenter | None = None) -> Samples:
-    """The images of a split as the network sees them."""
-    return Samples(
-        split,
-        height=config.data.height,
-        width=config.data.width,
-        letterbox=config.data.resize == "letterbox",
-        cache_mb=config.data.cache_mb,
-        augmenter=augmenter,
-    )
-
-
-def make_loader(
-    config: Config, split: Split, device: torch.device
-) -> tuple[DataLoader[Batch], Order]:
-    """Augmented, balanced batches of a split, and the order that `epoch` is set on."""
-    order = Order(
-        split,
-        batch_size=config.optim.batch_size,
-        balance=config.data.balance,
-        seed=config.train.seed,
-    )
-    workers = default_workers(device) if config.data.workers is None else config.data.workers
-    augmented = samples(config, split, Augmenter(**config.augment.model_dump()))
-    return training_loader(augmented, order, workers=workers), order
 
 
 def mixed(config: Config, batch: Batch) -> bool:

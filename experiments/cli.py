@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from centernet.cli import add_sources
 from centernet.errors import UserError, one_line
+from centernet.options import add_sources
 
 DATA_HELP = "folder with images/, train.json, val.json (COCO format); default: embedded demo data"
 STUDY_HELP = "default: the study searched last"

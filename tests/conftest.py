@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 os.environ["OMP_NUM_THREADS"] = "2"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # tests run side by side: a thread that waits sleeps
@@ -14,6 +15,8 @@ from centernet.config import Config, resolve
 from centernet.dataset.demo import generate
 from experiments.settings import Settings, load
 
+hypothesis_settings.register_profile("side by side", deadline=None)  # a busy machine is no defect
+hypothesis_settings.load_profile("side by side")
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
 

@@ -11,6 +11,7 @@ FILES = sorted([*ROOT.glob("centernet/**/*.py"), *ROOT.glob("experiments/**/*.py
 ONLY = {
     "optuna": {
         "search_space",
+        "storage",
         "suggest",
         "methods",
         "pruning",
@@ -21,16 +22,27 @@ ONLY = {
         "lint",
         "report",
     },
-    "mlflow": {"tracking", "run", "record", "registry", "serving"},
+    "mlflow": {"tracking", "run", "files", "system", "record", "registry", "serving"},
     "ray": {"launch"},
 }
 LEAVES = {
-    "structures", "geometry", "encode", "losses", "decode", "ema", "augment", "backbones", "necks", "layers",
+    "structures", "geometry", "encode", "losses", "decode", "ema", "optim", "augment", "backbones", "necks", "layers",
 }  # fmt: skip
 # geometry: augment's padding value; layers: what backbones and necks are made of
 LEAVES_MAY = {"structures", "errors", "seed", "geometry", "layers"}
-ABOVE_CONFIG = {"presets", "train", "predict", "training", "cli", "logs", "state", "config"}
-LIGHT = {"cli", "errors", "config", "presets", "settings"}
+ABOVE_CONFIG = {
+    "assemble",
+    "overfit",
+    "presets",
+    "train",
+    "predict",
+    "training",
+    "cli",
+    "logs",
+    "state",
+    "config",
+}
+LIGHT = {"cli", "options", "errors", "config", "presets", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
 

@@ -12,7 +12,16 @@ from centernet import cli as centernet_cli
 from experiments import cli as experiments_cli
 
 COMMANDS = {
-    "centernet": ("train", "evaluate", "predict", "export", "check-data"),
+    "centernet": (
+        "train",
+        "overfit",
+        "evaluate",
+        "predict",
+        "export",
+        "check-data",
+        "convert",
+        "draw-batch",
+    ),
     "experiments": (
         "search",
         "lint",
@@ -118,7 +127,7 @@ def test_training_by_the_command_line_logs_curves(
         == 0
     )
     out = capsys.readouterr().out
-    assert "epoch 10/10" in out and "ETA" in out and "Next: centernet predict" in out
+    assert "epoch 10/10" in out and "ETA" in out and "centernet predict --weights" in out
     events = EventAccumulator(str(tmp_path / "o" / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss/total")] == list(range(1, 11))

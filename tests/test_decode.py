@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -30,16 +32,19 @@ def test_peaks_equal_a_slow_reference(seed: int) -> None:
         assert ours[b, c, y, x] == (value if value == highest else 0)
 
 
-@given(seeds, st.integers(1, 40))
-def test_top_k_equals_a_slow_reference(seed: int, k: int) -> None:
+@given(seeds, st.integers(1, 40), st.booleans())
+def test_top_k_equals_a_slow_reference(seed: int, k: int, size_per_class: bool) -> None:
     maps = random_maps(seed, batch=1)
+    if size_per_class:
+        maps = replace(maps, size=torch.cat([maps.size * n for n in (1, 3, 5)], 1))
     score = peaks(maps.heatmap.sigmoid())[0]
     order = sorted(np.ndindex(*score.shape), key=lambda cell: -score[cell].item())[:k]
     boxes, scores, labels = top_boxes(maps, stride=4, top_k=k)
     for i, (c, y, x) in enumerate(order):
         if score[c, y, x] == 0:
             break
-        w, h = maps.size[0, :, y, x].tolist()
+        first = 2 * c if size_per_class else 0
+        w, h = maps.size[0, first : first + 2, y, x].tolist()
         cx, cy = (maps.offset[0, :, y, x] + torch.tensor((x, y))).tolist()
         expected = [4 * v for v in (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)]
         assert labels[0, i] == c
@@ -65,6 +70,7 @@ def test_nms_leaves_no_overlapping_pair_of_a_class_and_drops_nothing_else(seed: 
 
 def test_a_batch_decodes_as_one_by_one() -> None:
     maps = random_maps(1, batch=3)
+    maps = replace(maps, size=torch.cat([maps.size * n for n in (1, 3, 5)], 1))
     for index, together in enumerate(decode(maps)):
         part = slice(index, index + 1)
         alone = decode(Maps(maps.heatmap[part], maps.size[part], maps.offset[part]))[0]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from centernet import geometry
 from centernet.decode import decode
-from centernet.encode import encode, sigma_overlap
+from centernet.encode import SIGMA_RULES, encode, sigma_overlap
 from centernet.structures import Instances, Maps
 
 H, W = 96, 160  # never square: it would hide swapped axes
@@ -24,37 +24,40 @@ def random_instances(seed: int, count: int, classes: int = 3) -> Instances:
     return Instances(torch.from_numpy(boxes), torch.from_numpy(random.integers(0, classes, count)))
 
 
-def slow(instances: Instances, classes: int, divisor: float) -> tuple[np.ndarray, np.ndarray]:
+def slow(
+    instances: Instances, classes: int, divisor: float, rule: str = "area"
+) -> tuple[np.ndarray, np.ndarray]:
     """One object and one cell at a time, as the paper's text says it."""
     h, w = H // 4, W // 4
-    heatmap, regression = np.zeros((classes, h, w)), np.zeros((5, h, w))
+    heatmap, regression = np.zeros((classes, h, w)), np.zeros((6, h, w))
     smallest = np.full((h, w), np.inf)
     for (x1, y1, x2, y2), label in zip(
         instances.boxes.double().numpy() / 4, instances.labels.numpy(), strict=True
     ):
         cx, cy, bw, bh = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
         i, j = math.floor(cx), math.floor(cy)
-        sigma = math.sqrt(bw * bh) / divisor
-        radius = math.floor(3 * sigma + 1e-4)
+        side = math.sqrt(bw * bh)
+        sx, sy = (bw / divisor, bh / divisor) if rule == "ellipse" else (side / divisor,) * 2
         for y in range(h):
             for x in range(w):
-                if abs(x - i) <= radius and abs(y - j) <= radius:
-                    value = math.exp(-((x - i) ** 2 + (y - j) ** 2) / (2 * sigma**2))
+                across, along = math.floor(3 * sx + 1e-4), math.floor(3 * sy + 1e-4)
+                if abs(x - i) <= across and abs(y - j) <= along:
+                    value = math.exp(-((x - i) ** 2) / (2 * sx**2) - (y - j) ** 2 / (2 * sy**2))
                     heatmap[label, y, x] = max(heatmap[label, y, x], value)
         if bw * bh < smallest[j, i]:
             smallest[j, i] = bw * bh
-            regression[:, j, i] = bw, bh, cx - i, cy - j, 1
+            regression[:, j, i] = bw, bh, cx - i, cy - j, 1, label
     return heatmap, regression
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("rule", ["area", "ellipse"])
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 25), st.sampled_from([4.0, 6.0, 11.0]))
-def test_encode_equals_a_slow_reference(seed: int, count: int, divisor: float) -> None:
+def test_encode_equals_a_slow_reference(rule: str, seed: int, count: int, divisor: float) -> None:
     instances = random_instances(seed, count)
-    maps = encode([instances], classes=3, height=H, width=W, sigma_divisor=divisor)
-    heatmap, regression = slow(instances, 3, divisor)
-    assert maps.mask is not None
-    ours = torch.cat([maps.size, maps.offset, maps.mask], 1)[0]
+    maps = encode([instances], classes=3, height=H, width=W, sigma_divisor=divisor, sigma_rule=rule)
+    heatmap, regression = slow(instances, 3, divisor, rule)
+    ours = torch.cat(astuple(maps)[1:], 1)[0]
     np.testing.assert_allclose(maps.heatmap[0], heatmap, atol=1e-5)
     np.testing.assert_allclose(ours, regression, atol=1e-4)
 
@@ -104,19 +107,45 @@ def test_gaussian_regression_equals_a_slow_reference_and_each_cell_knows_its_box
     assert abs(shares.sum() - len({n for n, _ in expected.values()})) < 1e-3
 
 
+@pytest.mark.parametrize("rule", SIGMA_RULES)
 @pytest.mark.parametrize("regression", ["centre", "gaussian"])
-def test_a_batch_is_encoded_as_one_by_one_and_may_hold_empty_images(regression: str) -> None:
-    images = [random_instances(seed, count) for seed, count in enumerate([5, 0, 300, 1])]
-    batch = encode(images, classes=3, height=H, width=W, regression=regression)
+def test_a_batch_is_encoded_as_one_by_one_and_may_hold_empty_images_and_1000_objects(
+    regression: str, rule: str
+) -> None:
+    how = {"classes": 3, "height": H, "width": W, "regression": regression, "sigma_rule": rule}
+    images = [random_instances(seed, count) for seed, count in enumerate([5, 0, 1000, 1])]
+    batch = encode(images, **how)
+    assert batch.mask is not None and (batch.mask[2] > 0).sum() > 400
     for index, image in enumerate(images):
-        alone = encode([image], classes=3, height=H, width=W, regression=regression)
+        alone = encode([image], **how)
         for ours, theirs in zip(astuple(batch), astuple(alone), strict=True):
             assert torch.equal(ours[index], theirs[0])
 
 
 def astuple(maps: Maps) -> tuple[torch.Tensor, ...]:
-    assert maps.mask is not None
-    return maps.heatmap, maps.size, maps.offset, maps.mask
+    assert maps.mask is not None and maps.label is not None
+    return maps.heatmap, maps.size, maps.offset, maps.mask, maps.label
+
+
+@pytest.mark.parametrize("rule", SIGMA_RULES)
+def test_a_mirrored_image_has_mirrored_targets(rule: str) -> None:
+    image = random_instances(3, 20)
+    left, top, right, bottom = image.boxes.unbind(1)
+    mirrored = Instances(torch.stack([W - right, top, W - left, bottom], 1), image.labels)
+    ours, theirs = (
+        encode([one], classes=3, height=H, width=W, sigma_rule=rule) for one in (image, mirrored)
+    )
+    for name in ("heatmap", "size", "mask", "label"):
+        assert torch.allclose(getattr(ours, name), getattr(theirs, name).flip(3), atol=1e-4), name
+    assert torch.allclose(ours.offset[:, 1], theirs.offset[:, 1].flip(2), atol=1e-4)
+
+
+def test_a_needle_thinner_than_any_pixel_is_a_peak_and_nothing_else() -> None:
+    needle = Instances(torch.tensor([[0.0, 8, 1e-22, 40]]), torch.tensor([0]))
+    for rule in SIGMA_RULES:
+        maps = encode([needle], classes=1, height=H, width=W, sigma_rule=rule)
+        assert maps.heatmap.isfinite().all() and maps.heatmap[0, 0, 6, 0] == 1
+        assert rule != "ellipse" or not maps.heatmap[..., 1:].any()
 
 
 def test_a_batch_without_any_object_is_empty_maps() -> None:
@@ -137,10 +166,10 @@ def test_peaks_are_exactly_one_and_boxes_without_area_or_outside_are_dropped() -
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(8, 3000), st.integers(8, 3000), st.booleans(), st.integers(0, 10**6),
-    st.sampled_from(["area", "overlap"]),
+    st.sampled_from([*SIGMA_RULES]), st.booleans(),
 )  # fmt: skip
 def test_decode_of_encode_returns_every_box_in_original_pixels(
-    height: int, width: int, letterbox: bool, seed: int, rule: str
+    height: int, width: int, letterbox: bool, seed: int, rule: str, size_per_class: bool
 ) -> None:
     random = np.random.default_rng(seed)
     placement = geometry.fit((height, width), (H, W), letterbox=letterbox)
@@ -155,12 +184,20 @@ def test_decode_of_encode_returns_every_box_in_original_pixels(
     sides = (network[:, 2:] - network[:, :2]).amin(1)
     boxes, network, labels = (t[sides > 1e-3] for t in (boxes, network, labels))
     target = encode([Instances(network, labels)], classes=3, height=H, width=W, sigma_rule=rule)
-    perfect = Maps(torch.logit(target.heatmap, eps=1e-7), target.size, target.offset)
+    size = by_class(target) if size_per_class else target.size
+    perfect = Maps(torch.logit(target.heatmap, eps=1e-7), size, target.offset)
     found = decode(perfect, top_k=3 * (H // 4) * (W // 4), nms_iou=1.0)[0]
     back = geometry.to_original(found.boxes, placement)
     for box, label in zip(boxes, labels, strict=True):
         apart = (back[found.labels == label] - box).abs().amax(1)
         assert apart.min() < 1e-3 * max(1, max(height, width) / 2000)  # float32 has 24 bits
+
+
+def by_class(target: Maps) -> torch.Tensor:
+    """The size planes of each class: another class's are nonsense where an object is."""
+    assert target.label is not None
+    at = torch.nn.functional.one_hot(target.label[:, 0], 3).permute(0, 3, 1, 2)[:, :, None]
+    return torch.where(at == 1, target.size[:, None], 7.0).flatten(1, 2)
 
 
 def test_the_overlap_rule_is_the_published_radius() -> None:
@@ -177,4 +214,4 @@ def test_the_overlap_rule_is_the_published_radius() -> None:
     sizes = [(10.0, 20.0), (64.0, 3.0), (33.0, 33.0), (1.0, 1.0)]
     ours = sigma_overlap(torch.tensor(sizes), sigma_divisor=6, min_overlap=0.7)
     theirs = [(2 * max(0, int(published(h, w))) + 1) / 6 for w, h in sizes]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    np.testing.assert_allclose(ours.flatten(), theirs, rtol=1e-6)

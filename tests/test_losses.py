@@ -1,12 +1,13 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centernet.losses import SIZE_LOSSES, focal, l1, losses, size_giou
+from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, Counts, l1, losses
 from centernet.structures import Maps
 
 
@@ -21,7 +22,8 @@ def random_maps(seed: int, *, objects: int) -> tuple[Maps, Maps]:
         b, y, x = cell // 35, cell % 35 // 7, cell % 7
         heatmap[b, cell % 3, y, x] = 1
         mask[b, 0, y, x] = 1
-    target = Maps(heatmap, draw(2).exp(), torch.rand(2, 2, 5, 7, generator=generator), mask)
+    label = torch.randint(0, 3, mask.shape, generator=generator)
+    target = Maps(heatmap, draw(2).exp(), torch.rand(2, 2, 5, 7, generator=generator), mask, label)
     return Maps(draw(3), draw(2).exp(), draw(2)), target
 
 
@@ -38,22 +40,51 @@ def slow_focal(logits: torch.Tensor, target: torch.Tensor) -> float:
     return total / max(peaks, 1)
 
 
+@pytest.mark.parametrize("name", HEATMAP_LOSSES)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(0, 20))
-def test_focal_equals_a_slow_reference(seed: int, objects: int) -> None:
+def test_every_heatmap_loss_equals_a_slow_reference(name: str, seed: int, objects: int) -> None:
     predicted, target = random_maps(seed, objects=objects)
     expected = slow_focal(predicted.heatmap, target.heatmap)
-    assert focal(predicted.heatmap, target.heatmap).item() == pytest.approx(expected, rel=1e-4)
+    ours = losses(predicted, target, heatmap=name)["heatmap"].item()
+    assert ours == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("logit", [-80.0, 80.0])
-def test_focal_is_finite_for_extreme_half_precision_logits(
-    dtype: torch.dtype, logit: float
+LOGITS = [z for size in (0, 1, 5, 9, 9.3, 12, 20, 50) for z in (-size, size)]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+@pytest.mark.parametrize("name", HEATMAP_LOSSES)
+def test_extreme_logits_have_a_finite_gradient_in_the_right_direction(
+    name: str, dtype: torch.dtype, alpha: float
 ) -> None:
-    logits = torch.full((1, 1, 2, 2), logit, dtype=dtype, requires_grad=True)
-    loss = focal(logits, torch.tensor([[[[1.0, 0.5], [0.0, 0.9]]]]))
+    logits = torch.tensor(LOGITS, dtype=dtype).repeat(2, 1).requires_grad_()
+    target = torch.tensor([1.0, 0.0])[:, None].expand(2, len(LOGITS))
+    loss = HEATMAP_LOSSES[name](logits, target, alpha=alpha)
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
+    up, down = logits.grad
+    assert (up <= 0).all() and (down >= 0).all()  # a peak rises, the rest falls
+    wrong = logits[0] < -9.5, logits[1] > 9.5  # far beyond the clamp, where the most is to learn
+    for gradient, mistaken in zip((up, down), wrong, strict=True):
+        pull = gradient[mistaken].abs()
+        assert (pull > 0.9).all() if name == "logits" else not pull.any()
+
+
+def test_the_network_under_autocast_learns_from_extreme_logits() -> None:
+    layer = torch.nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        layer.weight.fill_(60.0)
+    for name in HEATMAP_LOSSES:
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = layer(torch.tensor([[[[-1.0, 1.0, 0.0]]]]))
+        HEATMAP_LOSSES[name](logits, torch.tensor([[[[1.0, 0.0, 0.5]]]])).backward()
+        assert logits.dtype == torch.bfloat16
+        assert layer.weight.grad is not None and layer.weight.grad.isfinite().all()
+        assert (layer.weight.grad != 0).all() == (name == "logits")
 
 
 def test_l1_is_the_mean_over_both_components_of_the_objects() -> None:
@@ -64,13 +95,21 @@ def test_l1_is_the_mean_over_both_components_of_the_objects() -> None:
         for b, _, y, x in target.mask.nonzero().tolist()
     ]
     expected = torch.cat(rows).mean()
-    assert torch.allclose(l1(predicted.size, target.size, target.mask), expected)
+    assert torch.allclose(l1(predicted.size, target.size, target.mask) / len(rows), expected)
+    assert torch.allclose(losses(predicted, target)["size"], expected)
 
 
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou"])
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
-def test_giou_equals_torchvisions(seed: int) -> None:
-    from torchvision.ops import generalized_box_iou_loss
+def test_every_iou_equals_torchvisions(name: str, seed: int) -> None:
+    from torchvision import ops
 
+    theirs = {
+        "giou": ops.generalized_box_iou_loss,
+        "diou": ops.distance_box_iou_loss,
+        "ciou": ops.complete_box_iou_loss,
+    }
     predicted, target = random_maps(seed, objects=9)
     assert target.mask is not None
 
@@ -78,8 +117,53 @@ def test_giou_equals_torchvisions(seed: int) -> None:
         size, offset = (t.permute(0, 2, 3, 1).reshape(-1, 2) for t in (maps.size, maps.offset))
         return torch.cat([offset - size / 2, offset + size / 2], 1)[target.mask.flatten() > 0]  # type: ignore[union-attr]
 
-    expected = generalized_box_iou_loss(boxes(predicted), boxes(target), reduction="mean")
-    assert torch.allclose(size_giou(predicted, target, target.mask), expected, atol=1e-4)
+    expected = theirs[name](boxes(predicted), boxes(target), reduction="mean")
+    assert torch.allclose(
+        losses(predicted, target, size_loss=name)["size"], expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def part(maps: Maps, index: int) -> Maps:
+    return Maps(*(None if t is None else t[index : index + 1] for t in astuple(maps)))
+
+
+def astuple(maps: Maps) -> list[torch.Tensor | None]:
+    return [maps.heatmap, maps.size, maps.offset, maps.mask, maps.label]
+
+
+@pytest.mark.parametrize("planes", [2, 6])
+@pytest.mark.parametrize("size_loss", SIZE_LOSSES)
+def test_the_losses_of_a_batch_are_those_of_its_images_one_by_one(
+    size_loss: str, planes: int
+) -> None:
+    predicted, target = random_maps(11, objects=9)
+    predicted = replace(predicted, size=torch.randn(2, planes, 5, 7).exp())
+    counts = Counts.of(target)
+    together = losses(predicted, target, size_loss=size_loss)
+    alone = [
+        losses(part(predicted, i), part(target, i), size_loss=size_loss, counts=counts)
+        for i in range(2)
+    ]
+    for name, term in together.items():
+        assert torch.allclose(term, alone[0][name] + alone[1][name], rtol=1e-5)
+
+
+def test_a_class_specific_size_is_that_of_the_objects_class_and_no_other_learns() -> None:
+    predicted, target = random_maps(12, objects=9)
+    assert target.mask is not None and target.label is not None
+    size = torch.randn(2, 6, 5, 7).exp().requires_grad_()
+    loss = losses(replace(predicted, size=size), target)["size"]
+    expected = torch.stack([
+        (size[b, 2 * c : 2 * c + 2, y, x] - target.size[b, :, y, x]).abs().mean()
+        for b, _, y, x in target.mask.nonzero().tolist()
+        for c in [int(target.label[b, 0, y, x])]
+    ]).mean()  # fmt: skip
+    assert torch.allclose(loss, expected)
+    loss.backward()
+    assert size.grad is not None
+    taught = size.grad.view(2, 3, 2, 5, 7).abs().sum(2) > 0
+    at = torch.nn.functional.one_hot(target.label[:, 0], 3).permute(0, 3, 1, 2) * target.mask
+    assert torch.equal(taught, at > 0)
 
 
 @pytest.mark.parametrize("size_loss", SIZE_LOSSES)

@@ -33,7 +33,8 @@ HUGE = {
 }  # fmt: skip  # one of each family is enough where the code is the same
 NAMED = [name for name in BACKBONES if name not in HUGE]
 EACH = [
-    *itertools.product(["slim"], NECKS, [False, True], [2, 4, 8]),
+    *itertools.product(["slim"], NECKS, [False], [2, 4, 8]),
+    *itertools.product(["slim"], NECKS, [True], [4]),
     *((name, "pyramid", False, 4) for name in NAMED if name != "slim"),
     ("timm/resnet10t", "pyramid", False, 4),
     ("dla34", "dla_up", True, 4),
@@ -98,14 +99,15 @@ class Undecoded(nn.Module):
         return maps.heatmap, maps.size, maps.offset
 
 
-@pytest.mark.parametrize(
-    ("backbone", "neck", "deformable", "stride"),
-    [
-        *itertools.product(["slim"], NECKS, [False, True], [4]),
-        ("slim", "pyramid", False, 2),
-        *((name, "pyramid", False, 4) for name in NAMED if name != "slim"),
-    ],
-)
+# exporting takes seconds, with a larger backbone many: necks only, whose operators are ours
+EXPORTED = [
+    ("slim", "pyramid", True, 8),
+    ("slim", "deconv", True, 4),
+    ("slim", "dla_up", False, 4),
+]
+
+
+@pytest.mark.parametrize(("backbone", "neck", "deformable", "stride"), EXPORTED)
 def test_each_gives_the_same_maps_in_onnx(
     backbone: str, neck: str, deformable: bool, stride: int
 ) -> None:

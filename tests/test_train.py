@@ -1,11 +1,13 @@
 """The loop: keyed, resumable bit for bit, honest about a diverging loss."""
 
+import itertools
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,21 +16,16 @@ import yaml
 
 from centernet import checkpoint
 from centernet import train as module
+from centernet.assemble import make_loader
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import Batch
+from centernet.encode import SIGMA_RULES
 from centernet.errors import UserError
+from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES
 from centernet.state import make_state
-from centernet.structures import Epoch
-from centernet.train import (
-    BEST,
-    LAST,
-    NonFiniteLoss,
-    learning_rate,
-    make_loader,
-    train,
-    train_step,
-)
+from centernet.structures import Epoch, Step
+from centernet.train import BEST, LAST, NonFiniteLoss, train, train_step, train_stepwise
 
 
 def changed(config: Config, **values: object) -> Config:
@@ -171,11 +168,98 @@ def test_a_non_finite_loss_names_epoch_step_and_term(
     assert len(checkpoint.read(tmp_path / LAST)[1]["epochs"]) == 1
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [learning_rate(step, 100, peak=2.0, warmup=10) for step in range(1, 101)]
-    assert rates[9] == 2.0 and rates[0] == 0.2 and rates[-1] == pytest.approx(0)
-    assert rates[:10] == sorted(rates[:10]) and rates[9:] == sorted(rates[9:], reverse=True)
-    assert learning_rate(1, 3, peak=2.0, warmup=100) == 2.0  # a warm-up never eats the training
+@pytest.mark.parametrize(
+    ("name", "schedule", "values"),
+    [
+        ("sgd", "cosine", {"optim__nesterov": True}),
+        ("sgd", "step", {"optim__momentum": 0.0}),
+        ("adamw", "step", {"train__ema_decay": 0.0}),
+    ],
+)  # adamw with cosine is the reference of this file
+def test_every_optimizer_and_schedule_resumes_to_the_same_bits(
+    tiny: Config, tmp_path: Path, name: str, schedule: str, values: dict[str, object]
+) -> None:
+    config = changed(tiny, optim__name=name, optim__schedule=schedule, **values)
+    undisturbed = list(train(config, tmp_path / "a"))
+    rates = [epoch.learning_rate for epoch in undisturbed]
+    assert schedule != "step" or rates == pytest.approx([0.005, 0.0005, 0.00005])
+    with closing(train(config, tmp_path / "b")) as epochs:
+        next(epochs)
+    torch.manual_seed(123)
+    assert essence(list(train(config, tmp_path / "b"))) == essence(undisturbed)
+
+
+def test_every_loss_sigma_rule_and_regression_trains_a_step(tiny: Config) -> None:
+    split = read_training(Path(str(tiny.data.folder)))[0]
+    batch = next(iter(make_loader(tiny, split, torch.device("cpu"))[0]))
+    two = batch.split(4)[0]
+    for index, (size_loss, rule, regression) in enumerate(
+        itertools.product(SIZE_LOSSES, SIGMA_RULES, ("centre", "gaussian"))
+    ):
+        config = changed(
+            tiny,
+            loss__size_loss=size_loss,
+            loss__heatmap=[*HEATMAP_LOSSES][index % 2],
+            targets__sigma_rule=rule,
+            targets__regression=regression,
+            model__size_per_class=index % 4 > 1,
+        )
+        state = make_state(config, 3, torch.device("cpu"))
+        terms = train_step(state, two, config, 1e-3)
+        assert all(term.isfinite() for term in terms.values()), (size_loss, rule, regression)
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in state.model.parameters())
+
+
+def test_unknown_names_are_one_line_with_the_nearest(tiny: Config, tmp_path: Path) -> None:
+    for field, message in {
+        "loss__heatmap": "loss.heatmap: there is no logit; did you mean logits?",
+        "loss__size_loss": r"loss.size_loss: there is no logit \(one of l1, ",
+        "optim__name": r"optim.name: there is no logit \(one of adamw, sgd\)",
+        "optim__schedule": r"optim.schedule: there is no logit \(one of cosine, step\)",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            next(train(changed(tiny, **{field: "logit"}), tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def flat_ap(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What val AP will be, one after the other."""
+    values = [5.0, 7.0, 6.0, 7.0, 6.0, 9.0]
+    left = iter(values * 9)
+    monkeypatch.setattr(module, "evaluate", lambda *_: {"AP": next(left)})
+    return values
+
+
+def test_a_training_ends_when_patience_does_and_stays_ended(
+    tiny: Config, tmp_path: Path, flat_ap: list[float]
+) -> None:
+    config = changed(tiny, train__epochs=20, train__patience=2, train__checkpoint_every=3)
+    epochs = list(train(config, tmp_path))
+    assert [epoch.metrics["AP"] for epoch in epochs] == flat_ap[:4]
+    assert [epoch.number for epoch in epochs if epoch.best] == [1, 2]
+    again = list(train(config, tmp_path))
+    assert essence(again) == essence(epochs) and all(epoch.restored for epoch in again)
+
+
+def test_patience_waits_for_an_evaluation(
+    tiny: Config, tmp_path: Path, flat_ap: list[float]
+) -> None:
+    config = changed(tiny, train__epochs=20, train__patience=1, train__evaluate_every=2)
+    assert [bool(epoch.metrics) for epoch in train(config, tmp_path)] == [False, True] * 3
+
+
+def test_steps_are_told_between_the_epochs_and_change_nothing(
+    tiny: Config, tmp_path: Path, reference: list[Epoch]
+) -> None:
+    config = changed(tiny, train__epochs=3)
+    events = list(train_stepwise(config, tmp_path))
+    assert essence([event for event in events if isinstance(event, Epoch)]) == essence(reference)
+    steps = [event for event in events if isinstance(event, Step)]
+    assert [(s.phase, s.done, s.total) for s in steps[:4]] == [
+        ("training", 1, 3), ("training", 2, 3), ("training", 3, 3), ("evaluating", 1, 1)
+    ]  # fmt: skip
+    assert len(steps) == 12
 
 
 def test_a_missing_cuda_is_one_line(tiny: Config, tmp_path: Path) -> None:
@@ -191,6 +275,8 @@ def test_a_missing_cuda_is_one_line(tiny: Config, tmp_path: Path) -> None:
         {"train__precision": "bfloat16"}, {"loss__size_loss": "giou"}, {"data__resize": "stretch"},
         {"targets__sigma_rule": "overlap"}, {"data__balance": 0.0}, {"optim__batch_size": 100},
         {"train__deterministic": False}, {"optim__backbone_lr_factor": 0.0},
+        {"model__size_per_class": True}, {"loss__heatmap": "logits"}, {"optim__decay_norms": True},
+        {"optim__lr_batch": 16}, {"train__ema_decay": 0.0}, {"train__ema_warmup": 1.0},
     ],
     ids=str,
 )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from centernet.commands.progress import progress
+from centernet.commands.pace import progress
 from centernet.dataset import images
 from centernet.dataset.split import Split
 from centernet.errors import UserError

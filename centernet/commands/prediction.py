@@ -17,7 +17,7 @@ from PIL import Image
 from centernet import draw, sources
 from centernet.checkpoint import write_bytes
 from centernet.commands.detectors import open_finder
-from centernet.commands.progress import progress
+from centernet.commands.pace import progress
 from centernet.dataset import images
 from centernet.errors import UserError, one_line
 from centernet.predict import Finder, Picture

@@ -1,48 +1,75 @@
-"""centernet train: the loop around `train`, to the screen and a logger."""
+"""centernet train and overfit: the loops around a training, to the screen and a logger."""
 
 import argparse
+import shlex
+import time
 from contextlib import closing
 from pathlib import Path
 
+from centernet import overfit as small
 from centernet import train as training
-from centernet.config import flatten, resolve
+from centernet.assemble import peak
+from centernet.commands.progress import StepProgress
+from centernet.config import Config, flatten, resolve
 from centernet.dataset import coco
 from centernet.dataset.demo import demo_folder
+from centernet.optim import OPTIMIZERS
 from centernet.presets import load, parse_overrides
-from centernet.structures import Epoch
+from centernet.structures import Epoch, Step
 
 
 def train(options: argparse.Namespace) -> int:
     """Train a detector, or continue; every epoch goes to the screen and the logger."""
     from centernet.logs import LOGGERS
 
-    config = load(options.config, parse_overrides(options.set))
-    if config.data.folder is None:
-        demo = str(demo_folder(Path("runs")))
-        config = resolve(flatten(config.model_dump()) | {"data.folder": demo})
-    name = f"{Path(options.config).stem}-{Path(str(config.data.folder)).resolve().name}"
+    config = with_data(load(options.config, parse_overrides(options.set)))
+    data = Path(str(config.data.folder))
+    name = f"{Path(options.config).stem}-{data.resolve().name}"
     folder: Path = options.output or Path("runs/train") / name
-    print(f"{name} -> {folder}{skipped(Path(str(config.data.folder)))}", flush=True)
-    best: Epoch | None = None
+    training.check(config)
+    print(f"{name} -> {folder}{skipped(data)}\n{rate(config)}", flush=True)
+    epochs: list[Epoch] = []
     with (
         LOGGERS[options.log](config, folder) as log,
-        closing(training.train(config, folder)) as epochs,
+        closing(training.train_stepwise(config, folder)) as events,
+        StepProgress(config.train.epochs) as progress,
     ):
-        for epoch in epochs:
-            log(epoch)
-            best = epoch if epoch.best else best
-            print(line(epoch, config.train.epochs), flush=True)
-    assert best is not None, "the last epoch is always evaluated"
-    weights = folder / training.BEST
-    print(f"Best: epoch {best.number}, {numbers(best.metrics)}\nWeights: {weights}")
-    print(f"Next: centernet predict --weights {weights} IMAGE ...")
+        for event in events:
+            progress.show(event)
+            if isinstance(event, Step):
+                continue
+            log(event)
+            epochs.append(event)
+            print(line(event, config.train.epochs), flush=True)
+    print(summary(epochs, config, folder / training.BEST))
     return 0
+
+
+def with_data(config: Config) -> Config:
+    """The config, with the embedded demo data if it names none."""
+    if config.data.folder is not None:
+        return config
+    demo = str(demo_folder(Path("runs")))
+    return resolve(flatten(config.model_dump()) | {"data.folder": demo})
 
 
 def skipped(folder: Path) -> str:
     """What a training leaves out of its data."""
     count = sum(len(split.problems) for split in coco.read_training(folder))
     return f" ({count} defects skipped: centernet check-data {folder})" if count else ""
+
+
+def rate(config: Config) -> str:
+    """The learning rate, and why it is that."""
+    optim = config.optim
+    text = f"learning rate {peak(config):.3g} ({optim.name}, {optim.schedule})"
+    if optim.lr_batch is None:
+        return f"{text} for batches of {optim.batch_size}: optim.lr, as it is"
+    how = {1.0: "in proportion", 0.5: "with the square root"}[OPTIMIZERS[optim.name].power]
+    return (
+        f"{text}: optim.lr {optim.lr:.3g} is for batches of {optim.lr_batch}, these are of "
+        f"{optim.batch_size}, and it goes {how}"
+    )
 
 
 def line(epoch: Epoch, epochs: int) -> str:
@@ -53,7 +80,7 @@ def line(epoch: Epoch, epochs: int) -> str:
     terms = ", ".join(f"{name} {value:.3f}" for name, value in epoch.losses.items())
     return (
         f"epoch {epoch.number}/{epochs}: {terms}; {numbers(epoch.metrics)}; "
-        f"{epoch.images_per_second:.0f} images/s, ETA {left // 60:.0f}:{left % 60:02.0f}"
+        f"{epoch.images_per_second:.0f} images/s, ETA {clock(left)}"
     )
 
 
@@ -61,3 +88,55 @@ def numbers(metrics: dict[str, float]) -> str:
     """The three that people look at."""
     shown = [f"{name} {metrics[name]:.1f}" for name in ("AP", "AP50", "AP75") if name in metrics]
     return ", ".join(shown) or "not evaluated"
+
+
+def clock(seconds: float) -> str:
+    """`3:07`."""
+    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+
+
+def summary(epochs: list[Epoch], config: Config, weights: Path) -> str:
+    """What came of a training, and what to type next."""
+    best = [epoch for epoch in epochs if epoch.best][-1]  # the last epoch is always evaluated
+    lines = [f"Best     epoch {best.number}: {numbers(best.metrics)}", f"Weights  {weights}"]
+    if len(epochs) < config.train.epochs:
+        waited = f"no better AP for {config.train.patience} epochs (train.patience)"
+        lines.insert(0, f"Ended    after epoch {len(epochs)} of {config.train.epochs}: {waited}")
+    file, data = shlex.quote(str(weights)), Path(str(config.data.folder))
+    images, onnx = shlex.quote(str(data / "images")), shlex.quote(str(weights.with_suffix(".onnx")))
+    return "\n".join([
+        *lines,
+        f"Next     centernet evaluate --weights {file} --data {shlex.quote(str(data))}",
+        f"         centernet predict --weights {file} IMAGE ...",
+        f"         centernet export --weights {file} --images {images} --output {onnx}",
+    ])  # fmt: skip
+
+
+def overfit(options: argparse.Namespace) -> int:
+    """Learn eight images by heart; 0 if that works, else 1 and what is wrong."""
+    values = parse_overrides(options.set)
+    if options.data is not None:
+        values["data.folder"] = str(options.data)
+    config = with_data(load(options.config, values))
+    training.check(config)
+    split = small.chosen(coco.read(Path(str(config.data.folder)), "train"))
+    objects = sum(int((~record.crowd).sum()) for record in split.records)
+    shown = len({label for record in split.records for label in small.labels(record)})
+    print(
+        f"{config.data.folder}, train: the first {len(split)} images that show most classes, "
+        f"{objects} objects of {shown} of {len(split.classes)} classes; no augmentation"
+    )
+    started = time.monotonic()
+    with closing(small.overfit(config, split, steps=options.steps)) as fits:
+        for fit in fits:
+            seconds = time.monotonic() - started
+            eta = clock(seconds / fit.step * (options.steps - fit.step))
+            terms = ", ".join(f"{name} {values[-1]:.3f}" for name, values in fit.losses.items())
+            print(f"step {fit.step}/{options.steps}: {terms}; AP50 {fit.scores[-1]:.1f}, ETA {eta}")
+    if fit.reached:
+        print(f"It can: AP50 {fit.scores[-1]:.1f} after {fit.step} steps, {seconds:.0f} seconds")
+        return 0
+    print(f"It cannot: AP50 {fit.scores[-1]:.1f} after {fit.step} steps, {seconds:.0f} seconds")
+    for reason in small.diagnose(config, split, fit):
+        print(f"- {reason}")
+    return 1

@@ -1,0 +1,65 @@
+"""From a config to what a training is fed and paced by: samples, loader, learning rate."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.utils.data import DataLoader
+
+from centernet.augment import Augmenter
+from centernet.config import Config
+from centernet.dataset.loader import Batch, Order, Samples, default_workers, training_loader
+from centernet.dataset.split import Split
+from centernet.optim import learning_rate, peak_rate
+
+
+def samples(config: Config, split: Split, augmenter: Augmenter | None = None) -> Samples:
+    """The images of a split as the network sees them."""
+    return Samples(
+        split,
+        height=config.data.height,
+        width=config.data.width,
+        letterbox=config.data.resize == "letterbox",
+        cache=config.data.cache,
+        cache_mb=config.data.cache_mb,
+        cache_disk_mb=config.data.cache_disk_mb,
+        augmenter=augmenter,
+    )
+
+
+def make_loader(
+    config: Config, split: Split, device: torch.device
+) -> tuple[DataLoader[Batch], Order]:
+    """Augmented, balanced batches of a split, and the order that `epoch` is set on."""
+    order = Order(
+        split,
+        batch_size=config.optim.batch_size,
+        balance=config.data.balance,
+        seed=config.train.seed,
+    )
+    workers = default_workers(device) if config.data.workers is None else config.data.workers
+    augmented = samples(config, split, Augmenter(**config.augment.model_dump()))
+    return training_loader(augmented, order, workers=workers), order
+
+
+def peak(config: Config) -> float:
+    """The highest learning rate, for the batch there is."""
+    return peak_rate(
+        config.optim.lr,
+        optimizer=config.optim.name,
+        batch_size=config.optim.batch_size,
+        lr_batch=config.optim.lr_batch,
+    )
+
+
+def make_schedule(config: Config, total: int) -> Callable[[int], float]:
+    """The learning rate of a step, from 1, in a training of `total` steps."""
+    return partial(
+        learning_rate,
+        total=total,
+        peak=peak(config),
+        warmup=config.optim.warmup_steps,
+        schedule=config.optim.schedule,
+        milestones=config.optim.milestones,
+        factor=config.optim.step_factor,
+    )
