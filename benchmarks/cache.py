@@ -37,7 +37,7 @@ def once_through(batches: Iterator[Any]) -> float:
 def private(processes: list[psutil.Process]) -> float:
     """MiB that no other process shares, without pages of files (Linux: private and dirty)."""
     maps = [m for process in processes for m in process.memory_maps()]
-    return sum(m.private_dirty for m in maps) / MIB
+    return sum(m.private_dirty for m in maps if not m.path.startswith("/")) / MIB
 
 
 def samples(split: Split, kind: str) -> Samples:
