@@ -1,19 +1,24 @@
 """What a trial costs beside its training: 20 epochs of 8 metrics that take no time.
 
-The stores are real, and so are the weights and the picture that they keep. Drawing the picture is
-six images through the detector, which is not the framework's: it is drawn once and timed alone.
+Counted is everything from giving a trial out (the budget, the sampler) over its run, metrics,
+pruning and weights to clearing away behind it, by the real `drive`, on real stores. Drawing the
+picture is six images through the detector, which is not the framework's: it is drawn once and
+timed alone. One process runs its trials inline, as one worker does; of several, each trial's time
+in its process is counted, and the driver's beside it, but not Ray's. Epochs that take no time are
+written in one request; a real training's come one by one, in a thread beside it.
 
-.venv/bin/python benchmarks/overhead.py [PROCESSES] [TRIALS]     one JSON object
+.venv/bin/python benchmarks/overhead.py [PROCESSES] [TRIALS] [SAMPLER]     one JSON object
 """
 
 import json
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -29,7 +34,10 @@ from centernet.presets import load
 from centernet.structures import Epoch
 from centernet.train import BEST, train
 from experiments import objective, search_space, settings, study
-from experiments.suggest import suggest
+from experiments.budget import Budget
+from experiments.drive import drive
+from experiments.launch import Inline
+from experiments.objective import Progress
 from experiments.tracking import Tracker
 
 SPACE = """
@@ -43,7 +51,7 @@ parameters:
   augment.motion_blur_p: {type: float, low: 0.0, high: 1.0}
   augment.random_gamma_p: {type: float, low: 0.0, high: 1.0}
   optim.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}
-sampler: random
+sampler: {name: SAMPLER}
 pruner: median
 """
 EPOCHS = 20
@@ -71,25 +79,77 @@ def open_search(home: Path) -> objective.Search:
     return objective.reopen(own, "s", space, base, "tiny", run, home / "trials")
 
 
-def serve(home: Path, numbers: Any, seconds: Any) -> None:
-    """Run the trials that are given out, as a worker does."""
-    shared = open_search(home)
+@contextmanager
+def no_work(home: Path) -> Iterator[None]:
+    """Training and drawing take no time inside."""
     picture = (home / "picture.png").read_bytes()
     with (
         patch("experiments.objective.train", no_training),
         patch("experiments.objective.beside_truth", return_value=picture),
         patch("experiments.objective.Detector"),
     ):
+        yield
+
+
+def serve(home: Path, numbers: Any, told: Any) -> None:
+    """Run the trials that are given out, as a worker does."""
+    shared = open_search(home)
+    with no_work(home):
         while (number := numbers.get()) is not None:
             started = time.perf_counter()
-            *_, last = objective.objective(study.resume(shared.study, number), shared)
-            seconds.put((time.perf_counter() - started, last.state, last.reason))
+            for progress in objective.objective(study.resume(shared.study, number), shared):
+                seconds = time.perf_counter() - started
+                told.put((progress, seconds, time.process_time()))
 
 
-def prepare(home: Path) -> float:
+class Processes:
+    """A crew of processes that are told by queues, in place of Ray's."""
+
+    def __init__(self, home: Path, count: int) -> None:
+        context = get_context("spawn")
+        self.numbers, self.told = context.Queue(), context.Queue()
+        self.free = self.count = count
+        self.waited = 0.0  # seconds
+        self.spent: list[float] = []  # seconds of each trial in its process
+        self.workers = [
+            context.Process(target=serve, args=(home, self.numbers, self.told))
+            for _ in range(count)
+        ]
+        for worker in self.workers:
+            worker.start()
+
+    @property
+    def idle(self) -> bool:
+        return self.free > 0
+
+    @property
+    def busy(self) -> bool:
+        return self.free < self.count
+
+    def start(self, number: int) -> None:
+        self.free -= 1
+        self.numbers.put(number)
+
+    def events(self) -> Iterator[Progress]:
+        started = time.perf_counter()
+        progress, seconds, _ = self.told.get()
+        self.waited += time.perf_counter() - started
+        if progress.state != "RUNNING":
+            self.free += 1
+            self.spent.append(seconds)
+        yield progress
+
+    def close(self) -> None:
+        for _ in self.workers:
+            self.numbers.put(None)
+        for worker in self.workers:
+            worker.join()
+
+
+def prepare(home: Path, sampler: str) -> float:
     """Stores, data, trained weights, and a study without trials; seconds to draw a picture."""
     (home / "mlflow.yaml").write_text(Path("mlflow.yaml").read_text())
-    (home / "space.yaml").write_text(SPACE)
+    (home / "space.yaml").write_text(SPACE.replace("SAMPLER", sampler))
     (home / "tiny").mkdir()
     generate(home / "tiny", {"train": 8, "val": 4, "test": 4})
     own = settings.load(home / "mlflow.yaml")
@@ -107,52 +167,55 @@ def prepare(home: Path) -> float:
     return time.perf_counter() - started
 
 
-def give_out(shared: objective.Search) -> int:
-    trial = study.ask(shared.study, shared.space, seed=0)
-    suggest(trial, shared.space, shared.base)
-    trial.set_user_attr(study.EPOCHS, EPOCHS)
-    return trial.number
+def run(shared: objective.Search, crew: Any, trials: int) -> tuple[list[float], Counter[str]]:
+    """Seconds of each trial, of a study driven to its end, and how they ended."""
+    each: list[float] = []
+    states = Counter[str]()
+    before, waited = time.perf_counter(), 0.0
+    for progress in drive(shared, Budget(trials=trials), crew):
+        assert progress.state in ("RUNNING", "COMPLETE", "PRUNED"), progress.reason
+        if progress.state != "RUNNING":
+            states[progress.state] += 1
+            now = time.perf_counter()
+            each.append(now - before)
+            if isinstance(crew, Processes):  # the driver's part, and that of the trial's process
+                each[-1] += crew.spent[-1] - (crew.waited - waited)
+                waited = crew.waited
+            before = now
+    return each, states
 
 
 def main() -> None:
-    processes, trials = (int(word) for word in [*sys.argv[1:], "1", "60"][:2])
-    context = get_context("spawn")
+    words = [*sys.argv[1:], *("1", "60", "random")[len(sys.argv) - 1 :]]
+    processes, trials = int(words[0]), int(words[1])
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        drawing = prepare(home)
+        drawing = prepare(home, words[2])
         shared = open_search(home)
-        numbers, seconds = context.Queue(), context.Queue()
-        workers = [
-            context.Process(target=serve, args=(home, numbers, seconds)) for _ in range(processes)
-        ]
-        for worker in workers:
-            worker.start()
-        for _ in workers:
-            numbers.put(give_out(shared))
-        spent, asked, states = [], [], Counter[str]()
-        for _ in range(trials):
-            passed, state, reason = seconds.get()
-            assert state in ("COMPLETE", "PRUNED"), reason
-            spent.append(passed)
-            states[state] += 1
-            started = time.perf_counter()
-            numbers.put(give_out(shared))
-            asked.append(time.perf_counter() - started)
-        for _ in workers:
-            numbers.put(None)
-        for worker in workers:
-            worker.join()
-    each = [a + b for a, b in zip(spent, asked, strict=True)][processes:]  # the first one connects
-    result = {
-        "processes": processes,
-        "trials": trials,
-        "states": dict(states),
-        "median_ms": round(median(each) * 1000),
-        "of_it_giving_out_ms": round(median(asked) * 1000),
-        "drawing_the_picture_ms": round(drawing * 1000),
-        "last_20_over_first_20": round(median(each[-20:]) / median(each[:20]), 2),
-    }
+        crew = Inline(shared) if processes == 1 else Processes(home, processes)
+        started, cpu = time.perf_counter(), cpu_seconds()
+        with no_work(home):
+            each, states = run(shared, crew, trials)
+        passed, cpu = time.perf_counter() - started, cpu_seconds() - cpu
+        each = each[processes:]  # the first one connects
+        result = {
+            "processes": processes,
+            "trials": trials,
+            "sampler": words[2],
+            "states": dict(states),
+            "median_ms": round(median(each) * 1000),
+            "wall_ms_over_trials": round(passed / trials * 1000),
+            "cpu_ms_a_trial": round(cpu / trials * 1000),  # of several: with starting them
+            "drawing_the_picture_ms": round(drawing * 1000),
+            "last_20_over_first_20": round(median(each[-20:]) / median(each[:20]), 2),
+        }
     print(json.dumps(result))
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 if __name__ == "__main__":

@@ -91,8 +91,9 @@ def next_trial(search: Search, budget: Budget, hours: float) -> int | None:
     if space.sampler["name"] == "grid" and exhausted(space, search.base, study.tried(search.study)):
         return None
     trial = study.ask(search.study, search.space, seed=search.base.train.seed)
-    config = suggest(trial, search.space, search.base)
-    trial.set_user_attr(study.EPOCHS, config.train.epochs)
+    with study.together(trial):
+        config = suggest(trial, search.space, search.base)
+        trial.set_user_attr(study.EPOCHS, config.train.epochs)
     return trial.number
 
 

@@ -1,8 +1,9 @@
 """One trial: train, log, report, prune. Yields its progress; the caller shows it."""
 
+import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +28,7 @@ from experiments.lock import exclusive
 from experiments.methods import make_pruner
 from experiments.pruning import Judge
 from experiments.retention import worth_keeping
-from experiments.run import WEIGHTS
+from experiments.run import PICTURE, WEIGHTS, Run
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.study import VALUE
@@ -120,39 +121,21 @@ def objective(trial: optuna.Trial, search: Search) -> Iterator[Progress]:
 def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Progress]:
     """Train and log until the trial's end, or an exception."""
     folder = search.folder / str(trial.number)
-    row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
-    judge = Judge(trial)
+    os.environ.setdefault("CENTERNET_CACHE", str(search.tracker.settings.runs / "cache"))
     with search.tracker.trial(
         trial.number, config, parent=search.parent, data=search.data, splits=search.splits
     ) as run:
         trial.set_user_attr(study.RUN, run.id)
-        try:
-            with closing(train(config, folder)) as epochs:
-                for epoch in epochs:
-                    run.log(epoch)
-                    value = max(row.value or 0.0, epoch.metrics.get(VALUE, 0.0))
-                    row = replace(row, epoch=epoch, value=value)
-                    yield row
-                    if judge.should_end(epoch):
-                        reason = f"below the others at epoch {epoch.number}"
-                        row = replace(row, state="PRUNED", reason=reason)
-                        break
-                else:
-                    row = replace(row, state="COMPLETE")
-        except torch.OutOfMemoryError:
-            if row.epoch is None and smaller_steps(trial, config):
-                raise  # again, in halves
-            row = replace(row, state="FAIL", reason="out of memory: a smaller optim.batch_size?")
-        except (NonFiniteLoss, UserError) as error:
-            row = replace(row, state="FAIL", reason=one_line(str(error)))
+        row = yield from follow(trial, run, config, folder)
         if (folder / BEST).exists():
-            run.picture(beside_truth(Detector.load(folder / BEST), search.splits[1]), folder)
+            sheet = beside_truth(Detector.load(folder / BEST), search.splits[1])
+            run.files.write(PICTURE, sheet)
         costs = {}
         if row.state == "COMPLETE":
             costs = measure(trial, search.space, folder / BEST)
             keep_best = search.tracker.settings.keep_best
             if worth_keeping(search.study, row.value or 0.0, keep_best=keep_best):
-                run.file(folder / BEST, WEIGHTS)
+                run.files.copy(folder / BEST, WEIGHTS)
                 trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
         run.finish(row.state, reason=row.reason, value=row.value, costs=costs)
     if row.reason:
@@ -162,6 +145,31 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
     search.study.tell(trial, done, TrialState[row.state])
     shutil.rmtree(folder, ignore_errors=True)  # the run has what is worth keeping
     yield row
+
+
+def follow(
+    trial: optuna.Trial, run: Run, config: Config, folder: Path
+) -> Generator[Progress, None, Progress]:
+    """Train, and tell run and study of every epoch; how the training ended."""
+    row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
+    try:
+        with Judge(trial) as judge, closing(train(config, folder)) as epochs:
+            for epoch in epochs:
+                run.log(epoch)
+                value = max(row.value or 0.0, epoch.metrics.get(VALUE, 0.0))
+                row = replace(row, epoch=epoch, value=value)
+                yield row
+                if judge.should_end(epoch):
+                    return replace(
+                        row, state="PRUNED", reason=f"below the others at epoch {epoch.number}"
+                    )
+    except torch.OutOfMemoryError:
+        if row.epoch is None and smaller_steps(trial, config):
+            raise  # again, in halves
+        return replace(row, state="FAIL", reason="out of memory: a smaller optim.batch_size?")
+    except (NonFiniteLoss, UserError) as error:
+        return replace(row, state="FAIL", reason=one_line(str(error)))
+    return replace(row, state="COMPLETE")
 
 
 def measure(trial: optuna.Trial, space: SearchSpace, weights: Path) -> dict[str, float]:

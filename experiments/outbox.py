@@ -36,6 +36,13 @@ class Outbox(Generic[T]):
             except queue.Full:
                 self._check()
 
+    def offer(self, item: T) -> bool:
+        """Hand an item over that may be lost; whether there was room for it."""
+        with suppress(queue.Full):
+            self.items.put_nowait(item)
+            return True
+        return False
+
     def close(self) -> None:
         """Wait until everything is written; raises what the writer raised."""
         if self.thread.is_alive():

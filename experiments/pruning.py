@@ -8,7 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from centernet.structures import Epoch
-from experiments.study import VALUE
+from experiments.outbox import Outbox
+from experiments.study import VALUE, storage
 
 AGE = 1.0  # seconds for which what was read of the other trials is good enough
 
@@ -41,23 +42,37 @@ class Glance:
 
 
 class Judge:
-    """Hears a trial's epochs in turn."""
+    """Hears a trial's epochs in turn; what it reports is written by another thread, in order."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         """`trial` may be a continued one: epochs that it reported before are not reported again."""
         self.trial, self.view = trial, Glance(trial.study)
         self.pruner = trial.study.pruner
         self.one = len(trial.study.directions) == 1  # Optuna prunes by one objective only
+        self.storage = storage(trial.study)
+        self.outbox: Outbox[tuple[int, float]] = Outbox(self._write)
+
+    def __enter__(self) -> "Judge":
+        """Inside, epochs are heard."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """At its end everything is written; after an exception, nothing more."""
+        if kind is None:
+            self.outbox.close()
+        else:
+            self.outbox.stop()
+
+    def _write(self, batch: list[tuple[int, float]]) -> None:
+        """`Trial.report` refuses where there are several objectives."""
+        self.storage.report(self.trial._trial_id, dict(batch))
 
     def should_end(self, epoch: Epoch) -> bool:
         """Report an epoch, if it was evaluated; whether the trial is to be pruned after it."""
         known = self.trial._cached_frozen_trial.intermediate_values
         if VALUE not in epoch.metrics or epoch.number < max(known, default=0):
             return False
-        if epoch.number not in known:  # `Trial.report` refuses where there are several objectives
-            value = float(epoch.metrics[VALUE])
-            self.trial.storage.set_trial_intermediate_value(
-                self.trial._trial_id, epoch.number, value
-            )
-            known[epoch.number] = value
+        if epoch.number not in known:
+            known[epoch.number] = float(epoch.metrics[VALUE])
+            self.outbox.put((epoch.number, known[epoch.number]))
         return self.one and bool(self.pruner.prune(self.view, self.trial._get_latest_trial()))  # type: ignore[arg-type]  # a Glance reads like a study

@@ -2,8 +2,10 @@
 
 import json
 import re
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from centernet.logs import numbers, to_lines
 from centernet.seed import key
 from centernet.structures import Epoch
 from experiments import provenance
+from experiments.files import Files
 from experiments.manifest import manifest
 from experiments.outbox import Outbox
 
@@ -34,47 +37,74 @@ STATUS = {
     "FAIL": "FAILED",
 }
 LONGEST = 100  # characters of a class in a metric's name
-BATCH = 1000  # metrics that MLflow takes in one request
+BATCH = 1000  # metrics and tags that MLflow takes in one request
+MOST_PARAMS = 100  # likewise
 CONFIG, EPOCHS, IDENTITY, WEIGHTS = "config.yaml", "epochs.jsonl", "environment.json", "checkpoint"
 CONTINUED = "continued.jsonl"  # identities that a trial was continued with, where they differ
+CARD = "data"  # with the study's run: what its data is like
 MANIFEST = "data-{}.json"  # with the study's run, by the fingerprints of its splits
 ATTEMPTS, PARENT = "attempts", "mlflow.parentRunId"  # tags
 ANY = "loss/total"  # a metric that every epoch has
+CPU = "system/cpu_utilization_percentage"  # that every sample has
 BEST_AP = "best/AP"
 PICTURE, ERROR = "pictures/detections.png", "error.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is written in one request: an epoch, a sample of the machine, or a trial's end."""
+
+    metrics: list[Metric]
+    epoch: Epoch | None = None
+    tags: list[RunTag] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """What MLflow counts."""
+        return len(self.metrics) + len(self.tags)
+
+
+def entry(values: Mapping[str, float], step: int, **more: Any) -> Entry:
+    """These values of now."""
+    now = int(time.time() * 1000)
+    return Entry([Metric(name, value, now, step) for name, value in values.items()], **more)
 
 
 class Run:
     """The MLflow run of one trial."""
 
-    def __init__(self, client: MlflowClient, run: MlflowRun, *, new: bool) -> None:
+    def __init__(self, client: MlflowClient, files: Files, run: MlflowRun, *, new: bool) -> None:
         """Wrap a run; metrics that it already has are not logged again."""
-        self.client, self.id, self.found = client, run.info.run_id, run
-        history = [] if new else client.get_metric_history(self.id, ANY)
-        self.logged = {metric.step for metric in history}
+        self.client, self.files, self.id, self.found = client, files, run.info.run_id, run
+        self.logged = set() if new else self._steps(ANY)
+        self.samples = 0 if new else max(self._steps(CPU), default=-1) + 1
         self.epochs: list[Epoch] = []
-        self.outbox: Outbox[tuple[int, Epoch]] = Outbox(self._write)
+        self.outbox: Outbox[Entry] = Outbox(self._write)
+
+    def _steps(self, metric: str) -> set[int]:
+        return {one.step for one in self.client.get_metric_history(self.id, metric)}
 
     def log(self, epoch: Epoch) -> None:
         """Log one epoch's numbers, each (metric, step) once however often it is called."""
-        self.outbox.put((int(time.time() * 1000), epoch))
+        named = {metric_name(name): value for name, value in numbers(epoch).items()}
+        self.outbox.put(entry(named, epoch.number, epoch=epoch))
 
-    def _write(self, batch: list[tuple[int, Epoch]]) -> None:
-        """Write epochs, in order: in the outbox's thread."""
-        self.epochs += [epoch for _, epoch in batch]
-        new = [(time, epoch) for time, epoch in batch if epoch.number not in self.logged]
-        if not new:
-            return
-        self.client.log_text(self.id, to_lines(self.epochs), EPOCHS)
-        size = max(BATCH // len(numbers(new[0][1])), 1)
-        for start in range(0, len(new), size):  # whole epochs: none is ever there in part
-            metrics = [
-                Metric(metric_name(name), value, time, epoch.number)
-                for time, epoch in new[start : start + size]
-                for name, value in numbers(epoch).items()
-            ]
-            self.client.log_batch(self.id, metrics=metrics)
-        self.logged |= {epoch.number for _, epoch in new}
+    def sample(self, values: Mapping[str, float]) -> None:
+        """Log what the machine does; it is left out where the store is away for long."""
+        if self.outbox.offer(entry(values, self.samples)):
+            self.samples += 1
+
+    def _write(self, batch: list[Entry]) -> None:
+        """Write entries, in order: in the outbox's thread."""
+        epochs = [one.epoch for one in batch if one.epoch is not None]
+        self.epochs += epochs
+        new = {epoch.number for epoch in epochs} - self.logged
+        if new:
+            self.files.write(EPOCHS, to_lines(self.epochs))
+        for part in requests(one for one in batch if one.epoch is None or one.epoch.number in new):
+            metrics = [metric for one in part for metric in one.metrics]
+            tags = [tag for one in part for tag in one.tags]
+            self.client.log_batch(self.id, metrics=metrics, tags=tags)
+        self.logged |= new
 
     def describe(self, config: Config, data: str, splits: tuple[Split, Split]) -> None:
         """Parameters, config, environment and data of a run."""
@@ -85,14 +115,15 @@ class Run:
         found["data"] = {split.name: split.fingerprint for split in splits}
         if run.inputs.dataset_inputs:  # the last of these steps was done before an interruption
             if run.data.params["optim.accumulate"] != str(config.optim.accumulate):
-                self.client.log_text(self.id, text, CONFIG)
+                self.files.write(CONFIG, text)
                 self.client.set_tag(self.id, "optim.accumulate", str(config.optim.accumulate))
             self._continued(found, int(run.data.tags.get(ATTEMPTS, 1)))
             return
         params = [Param(p, str(v)) for p, v in flat.items() if p not in run.data.params]
-        self.client.log_batch(self.id, params=params)
-        self.client.log_text(self.id, text, CONFIG)
-        self.client.log_text(self.id, json.dumps(found, indent=1), IDENTITY)
+        for start in range(0, len(params), MOST_PARAMS):
+            self.client.log_batch(self.id, params=params[start : start + MOST_PARAMS])
+        self.files.write(CONFIG, text)
+        self.files.write(IDENTITY, json.dumps(found, indent=1))
         self._keep_patch(found)
         if PARENT in run.data.tags:
             keep_manifest(self.client, run.data.tags[PARENT], str(config.data.folder), splits)
@@ -108,13 +139,13 @@ class Run:
         after = max(self.logged, default=0)
         if before | {"after": after} != found | {"after": after}:
             text = known + json.dumps(found | {"after": after}) + "\n"
-            self.client.log_text(self.id, text, CONTINUED)
+            self.files.write(CONTINUED, text)
             self._keep_patch(found)
 
     def _keep_patch(self, found: dict[str, Any]) -> None:
         """Keep the sources that were not committed."""
         if found["patch"]:
-            self.client.log_text(self.id, provenance.patch(provenance.ROOT), found["patch"])
+            self.files.write(found["patch"], provenance.patch(provenance.ROOT))
 
     def finish(
         self,
@@ -125,29 +156,25 @@ class Run:
         costs: Mapping[str, float],
     ) -> None:
         """Write what is left, then set the run's status from Optuna's state of its trial."""
-        self.outbox.close()
         last = {f"cost/{name}": cost for name, cost in costs.items()}
         last |= {} if value is None else {BEST_AP: value}
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(name, number, now, 0)
-            for name, number in last.items()
-            if name not in self.found.data.metrics
-        ]
-        tags = [RunTag(REASON, one_line(reason))] if reason else []
-        if metrics or tags:
-            self.client.log_batch(self.id, metrics=metrics, tags=tags)
-        set_state(self.client, self.id, state)
+        new = {name: last[name] for name in last.keys() - self.found.data.metrics.keys()}
+        tags = [RunTag(STATE, state)] + ([RunTag(REASON, one_line(reason))] if reason else [])
+        self.outbox.put(entry(new, 0, tags=tags))
+        self.outbox.close()
+        set_status(self.client, self.id, state)
 
-    def file(self, local: Path, folder: str) -> None:
-        """Keep a copy of a file with the run."""
-        self.client.log_artifact(self.id, str(local), folder)
 
-    def picture(self, content: bytes, scratch: Path) -> None:
-        """Keep the sheet of detections with the run."""
-        file = scratch / Path(PICTURE).name
-        write_bytes(file, content)
-        self.client.log_artifact(self.id, str(file), str(Path(PICTURE).parent))
+def requests(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """As many at a time as MLflow takes; each one whole: no epoch is ever there in part."""
+    part: list[Entry] = []
+    for one in entries:
+        if part and sum(map(len, part)) + len(one) > BATCH:
+            yield part
+            part = []
+        part.append(one)
+    if part:
+        yield part
 
 
 def as_yaml(config: Config) -> str:
@@ -159,6 +186,11 @@ def as_yaml(config: Config) -> str:
 def set_state(client: MlflowClient, run_id: str, state: str) -> None:
     """Tag a run with Optuna's state of its trial, and set its status accordingly."""
     client.set_tag(run_id, STATE, state)
+    set_status(client, run_id, state)
+
+
+def set_status(client: MlflowClient, run_id: str, state: str) -> None:
+    """MLflow's own status for Optuna's state; its tag is there already."""
     if STATUS[state] in ("RUNNING", "SCHEDULED"):
         client.update_run(run_id, STATUS[state])
     else:
@@ -175,6 +207,18 @@ def keep_manifest(
     if name not in {file.path for file in client.list_artifacts(parent)}:
         client.log_text(parent, json.dumps(manifest(Path(folder), splits), indent=0), name)
     _kept.add((parent, name))
+
+
+def keep_once(
+    client: MlflowClient, run_id: str, folder: str, make: Callable[[], dict[str, bytes]]
+) -> None:
+    """Keep files with a run in a folder of their own; they are made only if it is not there."""
+    if folder in {file.path for file in client.list_artifacts(run_id)}:
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in make().items():
+            write_bytes(Path(scratch) / name, content)
+        client.log_artifacts(run_id, scratch, folder)
 
 
 _kept: set[tuple[str, str]] = set()  # manifests that are known to be there

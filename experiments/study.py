@@ -1,6 +1,6 @@
 """Create or resume an Optuna study: storage, identity, the next trial, what became of them."""
 
-import sqlite3
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -8,17 +8,14 @@ from uuid import uuid4
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from centernet.config import Config, flatten
 from centernet.errors import UserError, did_you_mean
 from centernet.seed import cores
-from experiments.lock import exclusive
 from experiments.methods import make_pruner, make_sampler
-from experiments.patience import Away, patient
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings, sqlite_file
+from experiments.storage import Storage, open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -37,58 +34,7 @@ KEPT = "kept"  # bytes of its weights in MLflow
 FORGOTTEN = "forgotten"  # user attribute of a study: trials whose weights were deleted since
 SECONDS = "seconds"  # user attributes of a study: of searching so far
 SESSION = "session"  # when the search that is or was last at it began, its budget, workers, GPUs
-CACHED = {"_get_trials", "_create_new_trial"}  # what Optuna's cache calls behind its storage's back
 VALUE = "AP"  # the objective: COCO AP of the EMA weights on val
-
-
-def open_storage(settings: Settings) -> optuna.storages.RDBStorage:
-    """The studies' database; its schema is created by one process while the others wait."""
-    arguments: dict[str, Any] = {"pool_pre_ping": True}
-    file = sqlite_file(settings.studies)
-    try:
-        with exclusive(settings.runs / ".setup.lock"):
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_ahead(str(file))
-                arguments["connect_args"] = {"timeout": 60}  # seconds to wait for a writer
-            storage = optuna.storages.RDBStorage(settings.studies, engine_kwargs=arguments)
-            if file is not None:
-                event.listen(storage.engine, "connect", trust_the_system)
-                storage.engine.dispose()  # connections from before
-            return wait_for(storage, settings.outage_minutes * 60)
-    except (SQLAlchemyError, sqlite3.Error, ImportError, optuna.exceptions.OptunaError) as error:
-        kind = Away if away(error) else UserError
-        raise kind(f"the studies at {settings.studies}: {str(error).splitlines()[0]}") from None
-
-
-def trust_the_system(connection: Any, _: Any) -> None:
-    """A commit survives the death of every process; only a power cut may take back the last."""
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def wait_for(storage: optuna.storages.RDBStorage, seconds: float) -> optuna.storages.RDBStorage:
-    """The storage, each of whose calls waits while its database is away."""
-    public = {name for name in dir(optuna.storages.BaseStorage) if not name.startswith("_")}
-    for name in public | CACHED:
-        call = getattr(storage, name)
-        if callable(call):
-            setattr(storage, name, patient(call, transient=away, seconds=seconds))
-    return storage
-
-
-def away(error: Exception) -> bool:
-    """Whether this says that the database did not answer, or was busy."""
-    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    return isinstance(cause, OperationalError | InterfaceError | sqlite3.OperationalError)
-
-
-def write_ahead(file: str) -> None:
-    """Put a SQLite file into WAL mode, where readers and a writer do not wait for each other."""
-    connection = sqlite3.connect(file, timeout=60)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
 
 
 def open_study(
@@ -189,7 +135,20 @@ def ask(study: optuna.Study, space: SearchSpace, *, seed: int) -> optuna.Trial:
 def resume(study: optuna.Study, number: int) -> optuna.Trial:
     """A trial that `ask` gave out, in whatever process; all its values were suggested there."""
     study.sampler = optuna.samplers.RandomSampler()
-    return optuna.Trial(study, find_trial(study, number)._trial_id)
+    known = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    return optuna.Trial(study, known)
+
+
+def storage(study: optuna.Study) -> Storage:
+    """The study's database, behind Optuna's cache of it."""
+    assert isinstance(study._storage, optuna.storages._CachedStorage)
+    assert isinstance(study._storage._backend, Storage)
+    return study._storage._backend
+
+
+def together(trial: optuna.Trial) -> AbstractContextManager[None]:
+    """What a trial is given inside the block is written at its end, in one transaction."""
+    return storage(trial.study).together(trial._trial_id)
 
 
 def count_attempt(study: optuna.Study, trial: FrozenTrial) -> int:

@@ -4,7 +4,6 @@ import getpass
 import itertools
 import logging
 import sqlite3
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,6 @@ import requests
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
@@ -24,11 +21,14 @@ from centernet.config import Config
 from centernet.dataset.split import Split
 from centernet.errors import UserError, one_line, without_passwords
 from experiments import provenance
+from experiments.files import Files
 from experiments.lock import exclusive
 from experiments.patience import Away, Patient, patient
 from experiments.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
 from experiments.settings import Settings, sqlite_file
-from experiments.study import ID, PARENT, write_ahead
+from experiments.storage import trust_the_system, write_ahead
+from experiments.study import ID, PARENT
+from experiments.system import sampled
 
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
@@ -107,37 +107,17 @@ class Tracker:
         found = known or self._create(
             "trial", f"{self.kind} {number}", tags, find=lambda: self.find(number)
         )
-        run = Run(self.client, found, new=known is None)
+        run = Run(self.client, self.files(found), found, new=known is None)
         try:
             if known is not None:
                 set_state(self.client, run.id, "RUNNING")
             run.describe(config, data, splits)
-            with self._monitored(run.id, resume=known is not None):
+            with sampled(run.sample, seconds=self.settings.system_metrics_seconds):
                 yield run
         except BaseException:
             run.outbox.stop()
             set_state(self.client, run.id, "WAITING")
             raise
-
-    @contextmanager
-    def _monitored(self, run_id: str, *, resume: bool) -> Iterator[None]:
-        """System metrics of a run, from the first interval's end on."""
-        seconds = self.settings.system_metrics_seconds
-        monitor = SystemMetricsMonitor(
-            run_id,
-            sampling_interval=seconds,
-            resume_logging=resume,
-            tracking_uri=self.settings.tracking_uri,
-        )
-        first = threading.Timer(seconds, monitor.start)
-        first.daemon = True
-        first.start()
-        try:
-            yield
-        finally:
-            first.cancel()
-            first.join()
-            monitor.finish()
 
     def settle(self, number: int, state: str, *, reason: str, details: str = "") -> None:
         """Give the run of a trial, if it has one, the state after an attempt that failed."""
@@ -234,8 +214,13 @@ class Tracker:
 
     def forget(self, run_id: str) -> None:
         """Delete the weights that a run keeps."""
-        uri = self.client.get_run(run_id).info.artifact_uri
-        get_artifact_repository(uri).delete_artifacts(WEIGHTS)
+        self.files(self.client.get_run(run_id)).delete(WEIGHTS)
+
+    def files(self, run: MlflowRun) -> Files:
+        """The files of a run; their store is waited for, too."""
+        files: Any = Files(run, self.settings.tracking_uri)
+        seconds = self.settings.outage_minutes * 60
+        return cast(Files, Patient(files, transient=away, seconds=seconds))
 
     def weights(self, run_id: str) -> Path:
         """A run's best weights; UserError if it has none."""
@@ -257,6 +242,8 @@ def connect(settings: Settings) -> MlflowClient:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_ahead(str(file))
             client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+            if file is not None:
+                trust_the_system(client._tracking_client.store.engine)
         client.search_experiments(max_results=1)  # at once: nobody waits for a wrong address
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
         kind = Away if away(error) else UserError

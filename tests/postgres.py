@@ -1,6 +1,7 @@
 """A real PostgreSQL server, from a wheel, that can be stopped and started again."""
 
 import subprocess
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -40,9 +41,10 @@ class Postgres:
 
     def start(self) -> None:
         """Again, with what was committed; on a busy machine it takes its time to recover."""
-        for _ in range(10):
-            with suppress(subprocess.SubprocessError):
+        for _ in range(30):
+            with suppress(subprocess.SubprocessError, AssertionError):  # it takes longer, still
                 return self.server.ensure_postgres_running()
+            time.sleep(1)
         raise TimeoutError
 
     def close(self) -> None:

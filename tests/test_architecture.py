@@ -11,6 +11,7 @@ FILES = sorted([*ROOT.glob("centernet/**/*.py"), *ROOT.glob("experiments/**/*.py
 ONLY = {
     "optuna": {
         "search_space",
+        "storage",
         "suggest",
         "methods",
         "pruning",
@@ -21,7 +22,7 @@ ONLY = {
         "lint",
         "report",
     },
-    "mlflow": {"tracking", "run", "record", "registry", "serving"},
+    "mlflow": {"tracking", "run", "files", "system", "record", "registry", "serving"},
     "ray": {"launch"},
 }
 LEAVES = {
@@ -41,7 +42,7 @@ ABOVE_CONFIG = {
     "state",
     "config",
 }
-LIGHT = {"cli", "errors", "config", "presets", "settings"}
+LIGHT = {"cli", "options", "errors", "config", "presets", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
 

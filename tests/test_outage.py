@@ -11,11 +11,15 @@ from conftest import REPOSITORY, tiny_values
 from journey import SPACE, command, run, tracker_of
 from postgres import Postgres
 
+from centernet.config import resolve
+from centernet.dataset.coco import read_training
 from experiments import study
+from experiments.run import Run
 from experiments.settings import load
+from experiments.tracking import Tracker
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = Postgres(tmp_path_factory.mktemp("pg"))
     yield server
@@ -52,3 +56,36 @@ def test_a_search_waits_for_its_database_server_and_goes_on(
     assert first is not None
     history = tracker.client.get_metric_history(first.info.run_id, "loss/total")
     assert [metric.step for metric in history] == [1, 2, 3, 4, 5]
+
+
+def test_system_metrics_go_on_after_the_store_was_away(
+    data: Path, home: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.patience.LONGEST_WAIT", 0.5)
+    text = postgres.settings((home / "mlflow.yaml").read_text()).replace(
+        "seconds: 10", "seconds: 0.1"
+    )
+    (home / "mlflow.yaml").write_text(text)
+    tracker = Tracker(load(home / "mlflow.yaml"), "s", "id")
+    config = resolve(tiny_values(data))
+    splits = read_training(data)
+
+    def steps(run: Run) -> list[int]:
+        return [step for step, _ in tracker.history(run.id, "system/cpu_utilization_percentage")]
+
+    def until(count: int, run: Run) -> None:
+        while len(steps(run)) < count:
+            time.sleep(0.1)
+
+    with tracker.open(tags={}, texts={}) as parent:
+        with tracker.trial(0, config, parent=parent, data="tiny", splits=splits) as run:
+            until(2, run)
+            before = run.samples
+            postgres.stop()
+            time.sleep(1)
+            kept = run.samples  # meanwhile
+            postgres.start()
+            until(kept + 3, run)
+            run.finish("COMPLETE", costs={})
+        found = steps(run)
+        assert before < kept and found == list(range(len(found)))
