@@ -51,6 +51,14 @@ def file(
     return path
 
 
+def test_class_specific_sizes_travel_with_the_weights_and_through_onnx(
+    data: Path, pictures: list[Picture], tmp_path: Path
+) -> None:
+    found = Detector.load(untrained(data, tmp_path, {"model.size_per_class": True}))
+    assert found.model(found.prepare(pictures[0])[0]).size.shape[1] == 2 * len(found.classes)
+    assert compare(found, to_onnx(found), pictures).boxes < 0.1
+
+
 def test_onnx_runtime_finds_torchs_boxes_in_a_batch_and_one_by_one(
     file: Path, detector: Detector, pictures: list[Picture]
 ) -> None:
