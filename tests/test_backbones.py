@@ -163,6 +163,7 @@ def test_unknown_names_and_missing_weights_are_one_line() -> None:
         ("resnet_18", False, "no backbone is named resnet_18; did you mean resnet18"),
         ("timm/resnet_18", False, "no network named resnet_18; did you mean timm/resnet18"),
         ("timm/hf-hub:someone/thing", False, "no network named hf-hub"),
+        ("timm/vit_tiny_patch16_224", False, "takes images of one size only"),
         ("slim", "imagenet", "slim has no ImageNet weights"),
         ("hourglass104", "imagenet", "hourglass104 has no ImageNet weights"),
     ):
