@@ -71,7 +71,8 @@ def test_the_rest_is_done_where_some_cannot_be_read(
     captured = capsys.readouterr()
     rows = [json.loads(line) for line in captured.out.splitlines()]
     assert [Path(row["image"]).name for row in rows] == ["a.jpg", "b.jpg", "c.jpg"]
-    broken = captured.err.splitlines()
+    # on a busy machine a line with an ETA stands among them
+    broken = [line for line in captured.err.splitlines() if not line.startswith("detecting: ")]
     assert len(broken) == 3 and all(line.startswith(f"centernet: {folder}") for line in broken)
     assert cli.main([*words, "--output", str(tmp_path / "out")]) == 2
     pictures = {file.name for file in (tmp_path / "out").iterdir()}
