@@ -103,7 +103,6 @@ class Undecoded(nn.Module):
 EXPORTED = [
     ("slim", "pyramid", True, 8),
     ("slim", "deconv", True, 4),
-    ("slim", "dla_up", False, 4),
 ]
 
 
