@@ -31,6 +31,7 @@ from centernet.train import train
 from experiments import search_space
 from experiments.methods import make_pruner, make_sampler
 from experiments.pruning import Judge
+from experiments.storage import Storage
 from experiments.suggest import suggest
 
 HERE = Path(__file__).parent
@@ -107,28 +108,34 @@ def race(
     table: dict[str, list[float]], sampler: str, pruner: str, *, seed: int, epochs: int
 ) -> list[float]:
     """The best AP of the complete trials after each epoch that a search spends."""
+    best, curve = 0.0, []
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "space.yaml"
         file.write_text(f"{SPACE}\nsampler: {sampler}\npruner: {pruner}\n")
         space = search_space.read(file)
-    base: Config = load(space.config)
-    study = optuna.create_study(direction="maximize", pruner=make_pruner(space))
-    best, curve = 0.0, []
-    while len(curve) < epochs:
-        study.sampler = make_sampler(space, number=len(study.trials), seed=seed)
-        trial = study.ask()
-        suggest(trial, space, base)
-        judge, values = Judge(trial), table[nearest(trial.params)]
-        for number, value in enumerate(values, start=1):
-            curve.append(best)
-            epoch = Epoch(number, {}, {"AP": value}, 0.0, 0.0, 0.0, 0.0, "", False)
-            if judge.should_end(epoch):
+        base: Config = load(space.config)
+        study = optuna.create_study(
+            storage=Storage(f"sqlite:///{scratch}/studies.db", {}),
+            direction="maximize",
+            pruner=make_pruner(space),
+        )
+        while len(curve) < epochs:
+            study.sampler = make_sampler(space, number=len(study.trials), seed=seed)
+            trial = study.ask()
+            suggest(trial, space, base)
+            values, ended = table[nearest(trial.params)], False
+            with Judge(trial) as judge:
+                for number, value in enumerate(values, start=1):
+                    curve.append(best)
+                    epoch = Epoch(number, {}, {"AP": value}, 0.0, 0.0, 0.0, 0.0, "", False)
+                    if ended := judge.should_end(epoch):
+                        break
+            if ended:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, max(values))
-            best = max(best, *values)
-            curve[-1] = best
+            else:
+                study.tell(trial, max(values))
+                best = max(best, *values)
+                curve[-1] = best
     return curve[:epochs]
 
 

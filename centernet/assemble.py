@@ -20,7 +20,9 @@ def samples(config: Config, split: Split, augmenter: Augmenter | None = None) ->
         height=config.data.height,
         width=config.data.width,
         letterbox=config.data.resize == "letterbox",
+        cache=config.data.cache,
         cache_mb=config.data.cache_mb,
+        cache_disk_mb=config.data.cache_disk_mb,
         augmenter=augmenter,
     )
 

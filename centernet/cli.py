@@ -1,122 +1,56 @@
-"""centernet train | overfit | evaluate | predict | export | check-data"""
+"""centernet train | overfit | evaluate | predict | export | check-data | convert | draw-batch"""
 
 import argparse
 import os
 import sys
-from pathlib import Path
 
+from centernet import options
 from centernet.errors import UserError, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 if it succeeded, 2 for a mistake in what it was given."""
-    options = parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         if sys.stderr.isatty():
             print("loading PyTorch ...", end="\r", file=sys.stderr, flush=True)
         from centernet import commands  # late: it imports torch
 
-        return int(getattr(commands, options.command.replace("-", "_"))(options))
+        return int(getattr(commands, given.command.replace("-", "_"))(given))
     except BrokenPipeError:  # `| head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # Python flushes it at exit
         return 0
     except (UserError, OSError) as error:  # an OSError names its file: full disk, no right to it
-        print(f"centernet: {one_line(str(error))}", file=sys.stderr)
+        print(f"centernet: {one_line(said(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("centernet: interrupted; the same command continues", file=sys.stderr)
         return 130
 
 
+def said(error: Exception) -> str:
+    """The file and what is wrong with it, where the system knows both."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     root = argparse.ArgumentParser(
         prog="centernet",
-        description="Train and use CenterNet detectors. For studies, see experiments --help.",
+        description="Train and use CenterNet detectors. For studies of many trainings, see "
+        "experiments --help.",
+        epilog="Each command has its own --help. Exit status: 0 done, 2 a mistake in what was "
+        "given (named in one line), 130 interrupted.",
         allow_abbrev=False,
     )
-    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    train = commands.add_parser("train", help="train a detector, or continue its training")
-    add_config(train)
-    train.add_argument(
-        "--output", type=Path, help="folder for weights and logs (default: runs/train/CONFIG-DATA)"
+    commands = root.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
     )
-    train.add_argument(
-        "--log",
-        choices=("tensorboard", "wandb", "none"),
-        default="tensorboard",
-        help="where the curves go (default: tensorboard)",
-    )
-
-    overfit = commands.add_parser(
-        "overfit", help="learn 8 images by heart, or say what is in the way"
-    )
-    overfit.add_argument("--data", type=Path, help="COCO data folder (default: the config's)")
-    add_config(overfit)
-    overfit.add_argument(
-        "--steps", type=positive, default=300, help="give up after so many (default: 300)"
-    )
-
-    evaluate = commands.add_parser("evaluate", help="COCO mAP on val (or another split)")
-    add_weights(evaluate)
-    evaluate.add_argument("--data", type=Path, required=True, help="COCO data folder")
-    add_device(evaluate)
-    evaluate.add_argument("--split", default="val", choices=("train", "val", "test"))
-
-    predict = commands.add_parser("predict", help="detect objects in images")
-    add_weights(predict)
-    add_device(predict)
-    predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
-    predict.add_argument("--output", type=Path, default=Path("runs/predict"), help="for pictures")
-    predict.add_argument("--json", action="store_true", help="print boxes, write no pictures")
-    predict.add_argument(
-        "--shown", type=float, default=0.3, help="lowest score drawn or printed (default: 0.3)"
-    )
-
-    export = commands.add_parser("export", help="write ONNX, checked against torch on real images")
-    add_weights(export)
-    export.add_argument("--images", type=Path, required=True, help="folder of images to check on")
-    export.add_argument("--output", type=Path, required=True, help="the .onnx file")
-
-    check = commands.add_parser("check-data", help="every defect of a COCO data folder")
-    check.add_argument("folder", type=Path, help="with images/, train.json, val.json, test.json")
+    for name, (summary, add) in options.COMMANDS.items():
+        add(options.command(commands, name, summary))
     return root
-
-
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
-    return int(text)
-
-
-def add_config(command: argparse.ArgumentParser) -> None:
-    """The options that say how to train."""
-    command.add_argument(
-        "--config", default="default", help="preset or YAML file (default: default)"
-    )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a config field: --set optim.lr=1.0e-3 --set data.folder=FOLDER",
-    )
-
-
-def add_device(command: argparse.ArgumentParser) -> None:
-    """The option that says where the network runs."""
-    command.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto"
-    )
-
-
-def add_weights(command: argparse.ArgumentParser) -> None:
-    """The option that names a trained model."""
-    command.add_argument(
-        "--weights", type=Path, required=True, help="best.safetensors of a training"
-    )
 
 
 if __name__ == "__main__":

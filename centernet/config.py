@@ -29,13 +29,15 @@ class Section(BaseModel):
 class Data(Section):
     """What the network sees."""
 
-    folder: str | None = None  # images/, train.json, val.json; none: the embedded demo data
+    folder: str | None = None  # COCO, Pascal VOC or YOLO; none: the embedded demo data
     height: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
     width: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
     resize: Literal["letterbox", "stretch"] = "letterbox"  # keep the aspect ratio, or fill
     balance: Probability = 0.5  # power of the inverse class frequency; 0 samples uniformly
     workers: Annotated[int, Field(ge=0, le=256)] | None = None  # loader processes; none: 0 on a CPU
-    cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory for decoded images, a process
+    cache: Literal["memory", "disk", "none"] = "memory"  # of decoded images; disk: all share one
+    cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory: at most so much in each process
+    cache_disk_mb: Annotated[int, Field(ge=0)] = 16384  # disk: in $CENTERNET_CACHE, or runs/cache
 
 
 def _pretrained(value: object) -> object:
@@ -94,6 +96,11 @@ class Augment(Section):
     motion_blur_p: Probability = 0.2
     hue_saturation_value_p: Probability = 0.3
     random_gamma_p: Probability = 0.2
+    mosaic_p: Probability = 0.0  # four images in one
+    cutout_p: Probability = 0.0  # grey rectangles on the image
+    min_area: Weight = 1.0  # pixels of the network input; a smaller box is dropped
+    min_visibility: Probability = 0.25  # a box that keeps a smaller part of its area is dropped
+    independent: bool = False  # each drawn for itself; false: one draw decides on all (augment.py)
 
 
 class Optim(Section):

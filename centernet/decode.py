@@ -31,7 +31,7 @@ def top_boxes(maps: Maps, *, stride: int, top_k: int) -> tuple[Tensor, Tensor, T
 def pair(planes: Tensor, cell: Tensor, plane: Tensor) -> Tensor:
     """[B, 2, K]: of planes[B, N, h, w], plane[B, K] and the next one at cell[B, K]."""
     both = plane[:, None] + torch.arange(2, device=plane.device)[:, None]
-    index = both * planes[0, 0].numel() + cell[:, None]
+    index = both * (planes.shape[2] * planes.shape[3]) + cell[:, None]
     return planes.float().flatten(1).gather(1, index.flatten(1)).view(index.shape)
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from centernet.dataset import images
 from centernet.dataset.split import Record, Split
 from centernet.predict import Detector
-from centernet.structures import Detections
+from centernet.structures import Detections, Instances
 
 SHOWN = 0.3  # detections below this score are not drawn; they are still detections
 TILE = 320  # pixels, the longer side of a picture in a sheet
+GAP = 8  # pixels between them
 
 
 def colour(label: int, classes: int) -> tuple[int, int, int]:
@@ -92,6 +93,72 @@ def beside_truth(detector: Detector, split: Split, *, count: int = 6) -> bytes:
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     return stream.getvalue()
+
+
+def batch_sheet(
+    pictures: NDArray[np.uint8],
+    truth: Sequence[Instances],
+    heatmap: NDArray[np.float32],
+    classes: Sequence[str],
+    *,
+    caption: str = "",
+) -> Image.Image:
+    """A batch as the network sees it: images with boxes, and beside each its target heatmap.
+
+    pictures[B, H, W, 3] at network size; heatmap[B, C, h, w], 0...1: each class in its colour.
+    """
+    columns = 2 if len(pictures) <= 8 else 3
+    tiles = [
+        (
+            boxes_on(image, one.boxes, one.labels, ("",) * len(classes), side=TILE),
+            heatmap_on(image, peaks, side=TILE),
+        )
+        for image, one, peaks in zip(pictures, truth, heatmap, strict=True)
+    ]
+    w, h = tiles[0][0].size
+    top = legend(Image.new("RGB", (columns * 2 * (w + GAP) + GAP, 64), "white"), classes, caption)
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (top.width, top.height + rows * (h + GAP)), "white")
+    sheet.paste(top)
+    for index, pair in enumerate(tiles):
+        y = top.height + index // columns * (h + GAP)
+        for side, tile in enumerate(pair):
+            sheet.paste(tile, (GAP + (index % columns * 2 + side) * (w + GAP), y))
+    return sheet
+
+
+def legend(strip: Image.Image, classes: Sequence[str], caption: str) -> Image.Image:
+    """Write a caption and the classes in their colours on the strip, as far as they fit."""
+    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(size=14)
+    pen.text((GAP, 8), caption, fill="black", font=font)
+    x: float = GAP
+    for label, name in enumerate(classes):
+        width = pen.textlength(name, font=font) + 28
+        if x + width > strip.width:
+            break
+        pen.rectangle((x, 36, x + 14, 50), fill=colour(label, len(classes)))
+        pen.text((x + 19, 34), name, fill="black", font=font)
+        x += width + 8
+    return strip
+
+
+def heatmap_on(image: NDArray[np.uint8], heatmap: NDArray[np.float32], *, side: int) -> Image.Image:
+    """image[H, W, 3] in dark grey under heatmap[C, h, w], 0...1, each class in its colour."""
+    classes = len(heatmap)
+    tints = np.array([colour(label, classes) for label in range(classes)], np.float32)
+    strength = heatmap.max(0)[..., None]
+    tint = tints[heatmap.argmax(0)] * strength + 110 * (strength == 1)  # a peak is pale
+    H, W = image.shape[:2]
+    layers = [
+        Image.fromarray(layer.clip(0, 255).astype(np.uint8)).resize(
+            (W, H), Image.Resampling.NEAREST
+        )
+        for layer in (tint, np.repeat(strength * 255, 3, 2))
+    ]
+    grey = Image.fromarray(image).convert("L").convert("RGB").point(lambda value: value * 0.55)
+    picture = Image.composite(layers[0], grey, layers[1].convert("L"))
+    scale = side / max(picture.size)
+    return picture.resize([max(round(length * scale), 1) for length in picture.size])
 
 
 def _pair(

@@ -8,24 +8,23 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.ops import batched_nms
 
 from centernet.checkpoint import write_bytes
-from centernet.decode import decode
+from centernet.decode import top_boxes
 from centernet.errors import UserError
-from centernet.geometry import to_original
-from centernet.predict import Detector
-from centernet.structures import Detections, Maps
+from centernet.onnx_runtime import INPUT, OUTPUTS, Description, OnnxDetector, metadata
+from centernet.predict import Detector, Picture
+from centernet.structures import Detections
 
 BOX_TOLERANCE = 0.1  # original pixels
 SCORE_TOLERANCE = 1e-3
 COMPARED = 20  # best detections of each image; below them order is noise
-NAMES = ("heatmap", "size", "offset")
+TOGETHER = 4  # images that ONNX Runtime gets at once: batches are compared too
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +36,64 @@ class Parity:
     images: int
 
 
-class _Tuple(nn.Module):
-    """The network as ONNX wants it: float images in, three tensors out."""
+class Decoded(nn.Module):
+    """Network, top K peaks and NMS in one graph: images in, three tensors of K rows out."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, detector: Detector) -> None:
+        """Of a detector on the CPU."""
         super().__init__()
-        self.model = model
+        self.model, self.classes = detector.model, len(detector.classes)
+        self.top_k, self.stride, self.nms_iou = detector.top_k, detector.stride, detector.nms_iou
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        maps = self.model(images)
-        return maps.heatmap, maps.size, maps.offset
+        """boxes[B, K, 4], scores[B, K], labels[B, K]; what NMS takes away scores 0, and is last."""
+        boxes, scores, labels = top_boxes(self.model(images), stride=self.stride, top_k=self.top_k)
+        if self.nms_iou < 1:
+            keep = survivors(boxes, scores, labels, self.classes, self.nms_iou)
+            scores, order = (scores * keep).topk(scores.shape[1])
+            boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+            labels = labels.gather(1, order)
+        return boxes, scores, labels
 
 
-def export(detector: Detector, file: Path, images: Sequence[NDArray[np.uint8]]) -> Parity:
-    """Write an ONNX file with the inputs and outputs of `CenterNet`, batch size free.
+@torch.library.custom_op("centernet::survivors", mutates_args=())
+def survivors(
+    boxes: Tensor, scores: Tensor, labels: Tensor, classes: int, nms_iou: float
+) -> Tensor:
+    """[B, K]: which of boxes[B, K, 4] NMS within their class keeps; one operator, so that it can
+    become ONNX's own, whose result has a size that no graph of torch's can state.
+    """
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    for image, own in enumerate(zip(boxes, scores, labels, strict=True)):
+        keep[image, batched_nms(*own, nms_iou)] = True
+    return keep
 
-    Input `images[B, 3, height, width]` float32, RGB, 0...255; outputs heatmap (logits), size,
-    offset. UserError, and no file, if the boxes on `images` differ by more than the tolerances.
+
+@survivors.register_fake
+def _(boxes: Tensor, scores: Tensor, labels: Tensor, classes: int, nms_iou: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
+
+
+def onnx_survivors(boxes: Any, scores: Any, labels: Any, classes: int, nms_iou: float) -> Any:
+    """`survivors` in ONNX: NonMaxSuppression over scores[B, C, K] that are -1 for other classes."""
+    from onnxscript import opset18  # late: it takes a second
+
+    op: Any = opset18  # whose types know no plain numbers, which become constants
+    names = op.Unsqueeze(op.Range(0, classes, 1), [0, 2])
+    own = op.Equal(op.Unsqueeze(labels, [1]), names)
+    of_class = op.Where(own, op.Unsqueeze(scores, [1]), op.Constant(value_float=-1.0))
+    most = op.Constant(value_ints=[2**31 - 1])
+    iou, above = op.Constant(value_floats=[nms_iou]), op.Constant(value_floats=[0.0])
+    kept = op.NonMaxSuppression(boxes, of_class, most, iou, above)  # [n, (image, class, row)]
+    place = op.Gather(kept, op.Constant(value_ints=[0, 2]), axis=1)
+    ones = op.Expand(op.Constant(value_floats=[1.0]), op.Slice(op.Shape(place), [0], [1]))
+    return op.Cast(op.ScatterND(op.ConstantOfShape(op.Shape(scores)), place, ones), to=9)  # bool
+
+
+def export(detector: Detector, file: Path, images: Sequence[Picture]) -> Parity:
+    """Write an ONNX file whose contract `onnx_runtime` states, batch size free.
+
+    UserError, and no file, if the boxes on `images` differ by more than the tolerances.
     """
     content = to_onnx(detector)
     parity = compare(detector, content, images)
@@ -67,42 +107,65 @@ def export(detector: Detector, file: Path, images: Sequence[NDArray[np.uint8]]) 
 
 
 def to_onnx(detector: Detector) -> bytes:
-    """The network as a serialised ONNX model."""
-    example = torch.zeros(2, 3, detector.height, detector.width)
-    batch = torch.export.Dim("batch", min=1)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program = torch.onnx.export(
-            _Tuple(detector.model).cpu().eval(),
-            (example,),
-            input_names=["images"],
-            output_names=list(NAMES),
-            dynamic_shapes=({0: batch},),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None, "the dynamo exporter returns a program"
-    content: bytes = program.model_proto.SerializeToString()
+    """Network and decoding as a serialised ONNX model; UserError where an operator has no ONNX."""
+    proto = translate(
+        Decoded(detector).cpu().eval(),
+        height=detector.height,
+        width=detector.width,
+        outputs=OUTPUTS,
+    )
+    for key, value in metadata(describe(detector)).items():
+        proto.metadata_props.add(key=key, value=value)
+    content: bytes = proto.SerializeToString()
     return content
 
 
-def compare(detector: Detector, content: bytes, images: Sequence[NDArray[np.uint8]]) -> Parity:
-    """Decode both networks' maps on the same images and match their detections."""
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+def translate(module: nn.Module, *, height: int, width: int, outputs: Sequence[str]) -> Any:
+    """ONNX's model of a module that takes images[B, 3, height, width] uint8, for any B."""
+    example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                input_names=[INPUT],
+                output_names=list(outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                custom_translation_table={torch.ops.centernet.survivors.default: onnx_survivors},
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"this network cannot be written as ONNX: {reason}") from None
+    assert program is not None, "the dynamo exporter returns a program"
+    return program.model_proto
+
+
+def describe(detector: Detector) -> Description:
+    """What the file has to say beside its graph."""
+    return Description(
+        classes=detector.classes,
+        height=detector.height,
+        width=detector.width,
+        letterbox=detector.letterbox,
+        top_k=detector.top_k,
+        nms_iou=detector.nms_iou,
+        stride=detector.stride,
+    )
+
+
+def compare(detector: Detector, content: bytes, images: Sequence[Picture]) -> Parity:
+    """Torch's detections of each image, and ONNX Runtime's of the same images in batches."""
+    other = OnnxDetector.of(content, name="the ONNX model")
     worst = (0.0, 0.0)
-    for image in images:
-        tensor, placement = detector.prepare(image)
-        maps = session.run(list(NAMES), {"images": tensor.float().numpy()})
-        found = decode(
-            Maps(*(torch.from_numpy(values) for values in maps)),
-            stride=detector.stride,
-            top_k=detector.top_k,
-            nms_iou=detector.nms_iou,
-        )[0]
-        theirs = Detections(to_original(found.boxes, placement), found.scores, found.labels)
-        boxes, scores = difference(detector(image), theirs)
-        worst = max(worst[0], boxes), max(worst[1], scores)
+    for start in range(0, len(images), TOGETHER):
+        part = images[start : start + TOGETHER]
+        for image, theirs in zip(part, other.batch(part), strict=True):
+            boxes, scores = difference(detector(image), theirs)
+            worst = max(worst[0], boxes), max(worst[1], scores)
     return Parity(*worst, len(images))
 
 

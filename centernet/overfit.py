@@ -4,6 +4,7 @@ import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -79,14 +80,8 @@ def overfit(config: Config, split: Split, *, steps: int) -> Generator[Fit, None,
             losses.setdefault(name, []).append(term.item())
         finite = all(math.isfinite(values[-1]) for values in losses.values())
         if step % EVERY == 0 or step == steps or not finite:
-            values = config.decode.model_dump()
-            found = detect(
-                state.ema.model,
-                batch.images,
-                batch.placements,
-                stride=config.model.stride,
-                **values,
-            )
+            values = config.decode.model_dump() | {"stride": config.model.stride}
+            found = detect(state.ema.model, batch.images, batch.placements, **values)
             scores.append(evaluate(found, split).get("AP50", 0.0) if finite else 0.0)
             yield Fit(step, scores, losses)
             if not finite or scores[-1] > GOAL:
@@ -127,27 +122,27 @@ def of_data(config: Config, split: Split) -> Iterator[str]:
     """Whether the true maps, decoded, give the true boxes: no network can do better."""
     batch = whole(config, split)
     truth = true_maps(config, batch, len(split.classes))
-    stride = config.model.stride
-    ceiling = score(truth, batch, split, stride=stride, **config.decode.model_dump())
+    asked = config.decode.model_dump() | {"stride": config.model.stride}
+    ceiling = score(truth, batch, split, **asked)
     if ceiling > GOAL:
         return
     said = f"the true maps themselves, decoded, reach only AP50 {ceiling:.1f}"
     for name, value in LOOSE.items():
-        asked = config.decode.model_dump()
-        other = score(truth, batch, split, stride=stride, **asked | {name: value})
+        other = score(truth, batch, split, **asked | {name: value})
         if other > ceiling + 1:
             yield f"{said}: decode.{name}={asked[name]} drops boxes ({value:g}: {other:.1f})"
             said = "and"
     assert truth.mask is not None, "a target has a mask"
     objects, cells = len(batch.boxes), int((truth.mask > 0).sum())
     sides = (batch.boxes[:, 2:] - batch.boxes[:, :2]).amin(1)
-    small = int((sides < stride).sum())
+    cell = config.model.stride
+    small = int((sides < cell).sum())
     size = f"data.height={config.data.height}, data.width={config.data.width}"
     if cells < objects:
         yield f"{said}: {objects - cells} of {objects} objects share a cell with another ({size})"
         said = "and"
     if small:
-        yield f"{said}: {small} of {objects} are smaller than a cell, {stride} px ({size})"
+        yield f"{said}: {small} of {objects} are smaller than a cell, {cell} px ({size})"
 
 
 def true_maps(config: Config, batch: Batch, classes: int) -> Maps:
@@ -165,11 +160,9 @@ def true_maps(config: Config, batch: Batch, classes: int) -> Maps:
     return replace(target, heatmap=torch.logit(target.heatmap, eps=1e-6))
 
 
-def score(
-    maps: Maps, batch: Batch, split: Split, *, stride: int, top_k: int, nms_iou: float
-) -> float:
+def score(maps: Maps, batch: Batch, split: Split, **decoding: Any) -> float:
     """AP50 of maps, decoded."""
-    found = decode(maps, stride=stride, top_k=top_k, nms_iou=nms_iou)
+    found = decode(maps, **decoding)
     in_pixels = [
         Detections(to_original(one.boxes, placement), one.scores, one.labels)
         for one, placement in zip(found, batch.placements, strict=True)

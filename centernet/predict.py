@@ -1,8 +1,9 @@
-"""Detector: image file or array -> Detections."""
+"""Detector: image files or arrays -> Detections."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,19 @@ from centernet.geometry import Placement, fit, place, to_original
 from centernet.model import build
 from centernet.structures import Detections
 
+Picture = NDArray[np.uint8]  # RGB[H, W, 3]
+
+
+class Finder(Protocol):
+    """What finds objects in pictures, whichever program runs the network."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The name of each label."""
+
+    def batch(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """Detections of each picture, in its pixels."""
+
 
 @torch.no_grad()
 def detect(
@@ -32,10 +46,25 @@ def detect(
 ) -> list[Detections]:
     """Detections in original pixels of batch[B, 3, H, W] uint8 at network size."""
     found = decode(model(batch), stride=stride, top_k=top_k, nms_iou=nms_iou)
+    return in_original(found, placements)
+
+
+def in_original(found: Sequence[Detections], placements: list[Placement]) -> list[Detections]:
+    """Detections in network pixels, in the pixels of their pictures."""
     return [
         Detections(to_original(one.boxes, placement), one.scores, one.labels)
         for one, placement in zip(found, placements, strict=True)
     ]
+
+
+def stack(
+    pictures: Sequence[Picture], *, height: int, width: int, letterbox: bool
+) -> tuple[Tensor, list[Placement]]:
+    """Pictures of any size as network input[B, 3, height, width] uint8, and where each lies."""
+    placements = [fit(one.shape[:2], (height, width), letterbox=letterbox) for one in pictures]
+    placed = [place(one, where) for one, where in zip(pictures, placements, strict=True)]
+    batch = np.stack(placed) if placed else np.empty((0, height, width, 3), np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2))), placements
 
 
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -102,27 +131,23 @@ class Detector:
         geometry = known.geometry.model_dump() | {"stride": known.model.stride}
         return cls(model.eval().to(device), known.classes, **geometry)
 
-    def prepare(self, image: NDArray[np.uint8]) -> tuple[Tensor, Placement]:
-        """Network input[1, 3, height, width] uint8 of an RGB image[H, W, 3], and its placement."""
-        H, W = image.shape[:2]
-        placement = fit((H, W), (self.height, self.width), letterbox=self.letterbox)
-        canvas = np.ascontiguousarray(place(image, placement).transpose(2, 0, 1))
-        return torch.from_numpy(canvas)[None], placement
-
-    def __call__(self, image: Path | NDArray[np.uint8]) -> Detections:
-        """Detections of one image, in its pixels: a file, or RGB[H, W, 3] uint8."""
-        if isinstance(image, Path):
-            image = images.load(image)
-        tensor, placement = self.prepare(image)
-        device = next(self.model.parameters()).device
+    def batch(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """Detections of RGB pictures[H, W, 3] of any size, each in its pixels."""
+        batch, placements = stack(
+            pictures, height=self.height, width=self.width, letterbox=self.letterbox
+        )
         return detect(
             self.model,
-            tensor.to(device),
-            [placement],
+            batch.to(next(self.model.parameters()).device),
+            placements,
             stride=self.stride,
             top_k=self.top_k,
             nms_iou=self.nms_iou,
-        )[0]
+        )
+
+    def __call__(self, image: Path | Picture) -> Detections:
+        """Detections of one image, in its pixels: a file, or RGB[H, W, 3] uint8."""
+        return self.batch([images.load(image) if isinstance(image, Path) else image])[0]
 
 
 def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,15 @@ from centernet.model import CenterNet, build
 from centernet.optim import OPTIMIZERS, parameter_groups
 from centernet.structures import Epoch
 
-FREE = {"data.folder", "data.workers", "data.cache_mb", "train.device"}  # may change on resuming
+# may change on resuming
+FREE = {
+    "data.folder",
+    "data.workers",
+    "data.cache",
+    "data.cache_mb",
+    "data.cache_disk_mb",
+    "train.device",
+}
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from centernet.model import check_model
 from centernet.optim import OPTIMIZERS, SCHEDULES
 from centernet.predict import detect, weights_record
 from centernet.state import State, make_state, restore, save
-from centernet.structures import Detections, Epoch, Step
+from centernet.structures import Detections, Epoch, Maps, Step
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -188,18 +188,7 @@ def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[
 
 def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Tensor]:
     """Encode the truth, predict, compare."""
-    height, width = batch.images.shape[2:]
-    target = encode(
-        batch.instances,
-        classes=state.model.classes,
-        height=height,
-        width=width,
-        stride=config.model.stride,
-        sigma_rule=config.targets.sigma_rule,
-        sigma_divisor=config.targets.sigma_divisor,
-        min_overlap=config.targets.min_overlap,
-        regression=config.targets.regression,
-    )
+    target = targets(batch, config, classes=state.model.classes)
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=mixed(config, batch)):
         predicted = state.model(batch.images)
     return losses(
@@ -212,6 +201,22 @@ def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Te
         size_loss=config.loss.size_loss,
         focal_alpha=config.loss.focal_alpha,
         focal_beta=config.loss.focal_beta,
+    )
+
+
+def targets(batch: Batch, config: Config, *, classes: int) -> Maps:
+    """What the network should answer to a batch."""
+    height, width = batch.images.shape[2:]
+    return encode(
+        batch.instances,
+        classes=classes,
+        height=height,
+        width=width,
+        stride=config.model.stride,
+        sigma_rule=config.targets.sigma_rule,
+        sigma_divisor=config.targets.sigma_divisor,
+        min_overlap=config.targets.min_overlap,
+        regression=config.targets.regression,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from centernet.errors import UserError, one_line
+from centernet.options import add_sources
 
 DATA_HELP = "folder with images/, train.json, val.json (COCO format); default: embedded demo data"
 STUDY_HELP = "default: the study searched last"
@@ -149,12 +150,10 @@ def model_commands(commands: Any) -> None:
     for command in (models, rollback):
         command.add_argument("--model", help="default: that of the study searched last")
 
-    predict = commands.add_parser("predict", help="detect objects in images with the champion")
-    predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
-    predict.add_argument("--output", type=Path, default=Path("runs/predict"), help="for pictures")
-    predict.add_argument("--json", action="store_true", help="print boxes, write no pictures")
-    predict.add_argument("--shown", type=float, default=0.3, help="lowest score (default: 0.3)")
-    predict.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    predict = commands.add_parser(
+        "predict", help="detect objects in images and videos with the champion"
+    )
+    add_sources(predict)
 
     serve = commands.add_parser("serve", help="MLflow's scoring server, on 127.0.0.1")
     serve.add_argument("--port", type=int, help="default: serve_port of mlflow.yaml")

@@ -1,13 +1,12 @@
 """Every file of a data set by its content: what a training saw, and what lies there now."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from centernet.dataset import coco
+from centernet.dataset import coco, formats
+from centernet.dataset.source import Source
 from centernet.dataset.split import Split
 from centernet.dataset.split import fingerprint as of_records
 from centernet.errors import UserError
@@ -16,29 +15,29 @@ Manifest = dict[str, str]  # path below the data folder -> SHA-256
 
 
 def manifest(folder: Path, splits: Iterable[Split]) -> Manifest:
-    """The JSON and images of splits just read; the images' digests are known from reading."""
-    images = (folder / "images").resolve()
-    found = {}
+    """The truth and images of splits just read; the images' digests are known from reading."""
+    found: Manifest = {}
     for split in splits:
-        found[f"{split.name}.json"] = sha256(folder / f"{split.name}.json")
-        for record in split.records:
-            found[f"images/{record.file.relative_to(images)}"] = record.digest
+        source = formats.read(folder, split.name)
+        found |= {below(folder, file): sha256(file) for file in source.truth}
+        found |= {image(folder, source, one.file): one.digest for one in split.records}
     return found
 
 
 def current(folder: Path, names: Iterable[str]) -> Manifest:
     """The same of the splits of these names as they lie there now; without what is missing."""
-    images = (folder / "images").resolve()
-    found = {}
+    found: Manifest = {}
     for name in names:
-        file = folder / f"{name}.json"
-        if not file.is_file():
-            continue
-        found[file.name] = sha256(file)
-        for image in listed(file):
-            path = (images / image).resolve()
-            if path.is_relative_to(images) and path.is_file():
-                found[f"images/{path.relative_to(images)}"] = sha256(path)
+        try:
+            source = formats.read(folder, name)
+        except UserError:  # of a file that is none any more, its own digest
+            source = Source(folder / f"{name}.json", folder, {}, truth=(folder / f"{name}.json",))
+        found |= {below(folder, file): sha256(file) for file in source.truth if file.is_file()}
+        root = source.root.resolve()
+        for row in source.tree.get("images", []):
+            path = (root / str(row.get("file_name"))).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                found[image(folder, source, path)] = sha256(path)
     return found
 
 
@@ -48,25 +47,25 @@ def fingerprint(folder: Path, name: str, then: Manifest) -> str | None:
     So it says whether the truth of a split is what it was, whatever became of its images.
     """
     try:
-        split = coco.inspect(folder, name)
+        source = formats.read(folder, name)
+        split = coco.check(source, name)
     except UserError:
         return None
-    images = (folder / "images").resolve()
-    paths = [f"images/{record.file.relative_to(images)}" for record in split.records]
     records = [
-        replace(record, digest=then.get(path, record.digest))
-        for record, path in zip(split.records, paths, strict=True)
+        replace(record, digest=then.get(image(folder, source, record.file), record.digest))
+        for record in split.records
     ]
     return of_records(split.classes, records)
 
 
-def listed(file: Path) -> list[str]:
-    """The file names of a COCO file's images; none of a file that is not one."""
-    try:
-        tree: Any = json.loads(file.read_bytes())
-        return [str(row["file_name"]) for row in tree["images"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return []
+def below(folder: Path, file: Path) -> str:
+    """A file's name in a manifest."""
+    return file.relative_to(folder).as_posix()
+
+
+def image(folder: Path, source: Source, file: Path) -> str:
+    """An image's name in a manifest, whatever links lead to it."""
+    return below(folder, source.root / file.relative_to(source.root.resolve()))
 
 
 def sha256(file: Path) -> str:

@@ -1,5 +1,6 @@
 """One trial: train, log, report, prune. Yields its progress; the caller shows it."""
 
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -120,6 +121,7 @@ def objective(trial: optuna.Trial, search: Search) -> Iterator[Progress]:
 def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Progress]:
     """Train and log until the trial's end, or an exception."""
     folder = search.folder / str(trial.number)
+    os.environ.setdefault("CENTERNET_CACHE", str(search.tracker.settings.runs / "cache"))
     with search.tracker.trial(
         trial.number, config, parent=search.parent, data=search.data, splits=search.splits
     ) as run:

@@ -56,9 +56,9 @@ class Judge:
         """Inside, epochs are heard."""
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """At its end everything is written; after an exception, nothing more."""
-        if kind is None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """At its end, and after an error, everything is written; interrupted, nothing more."""
+        if kind is None or issubclass(kind, Exception):
             self.outbox.close()
         else:
             self.outbox.stop()

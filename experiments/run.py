@@ -2,8 +2,9 @@
 
 import json
 import re
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from centernet.checkpoint import write_bytes
 from centernet.config import Config, flatten
 from centernet.dataset.split import Split
 from centernet.errors import one_line
@@ -39,6 +41,7 @@ BATCH = 1000  # metrics and tags that MLflow takes in one request
 MOST_PARAMS = 100  # likewise
 CONFIG, EPOCHS, IDENTITY, WEIGHTS = "config.yaml", "epochs.jsonl", "environment.json", "checkpoint"
 CONTINUED = "continued.jsonl"  # identities that a trial was continued with, where they differ
+CARD = "data"  # with the study's run: what its data is like
 MANIFEST = "data-{}.json"  # with the study's run, by the fingerprints of its splits
 ATTEMPTS, PARENT = "attempts", "mlflow.parentRunId"  # tags
 ANY = "loss/total"  # a metric that every epoch has
@@ -204,6 +207,18 @@ def keep_manifest(
     if name not in {file.path for file in client.list_artifacts(parent)}:
         client.log_text(parent, json.dumps(manifest(Path(folder), splits), indent=0), name)
     _kept.add((parent, name))
+
+
+def keep_once(
+    client: MlflowClient, run_id: str, folder: str, make: Callable[[], dict[str, bytes]]
+) -> None:
+    """Keep files with a run in a folder of their own; they are made only if it is not there."""
+    if folder in {file.path for file in client.list_artifacts(run_id)}:
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in make().items():
+            write_bytes(Path(scratch) / name, content)
+        client.log_artifacts(run_id, scratch, folder)
 
 
 _kept: set[tuple[str, str]] = set()  # manifests that are known to be there

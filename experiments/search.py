@@ -1,6 +1,7 @@
 """Launch or continue a study, its finals and its promotion: what `experiments search` does."""
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from centernet.card import data_card
 from centernet.checkpoint import write_bytes
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
@@ -33,14 +35,21 @@ from experiments.lint import lint
 from experiments.lock import exclusive
 from experiments.methods import make_pruner, make_sampler
 from experiments.objective import Search
-from experiments.run import as_yaml
+from experiments.run import CARD, as_yaml, keep_once
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.suggest import candidates
 from experiments.tracking import Tracker, connect
 from experiments.warm_start import first_points
 
-FREE = ("data.folder", "data.workers", "data.cache_mb", "train.device")  # change no result
+FREE = (  # change no result
+    "data.folder",
+    "data.workers",
+    "data.cache",
+    "data.cache_mb",
+    "data.cache_disk_mb",
+    "train.device",
+)
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 
@@ -76,16 +85,12 @@ def search(options: argparse.Namespace) -> int:
         base = changed(base, {"train.threads": ours.user_attrs[study.THREADS]})
         tracker = Tracker(own, name, ours.user_attrs[study.ID])
         folder = trial_folder(own, tracker)
-        console.print(
-            display.introduction(name, space, base, splits, own, budget, workers),
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, display.introduction(name, space, base, splits, own, budget, workers))
         for remark in lint(replace(space, budget=budget), base):
-            console.print(f"Remark   {remark}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"Remark   {remark}")
         texts = {"search_space.yaml": space.file.read_text(), "config.yaml": as_yaml(base)}
         with tracker.open(tags={"data": data}, texts=texts) as parent:
+            keep_once(tracker.client, parent, CARD, lambda: card_files(base, splits))
             shared = Search(ours, space, base, data, splits, tracker, parent, folder)
             known = [display.row(trial) for trial in study.finished(ours)]
             ours.set_user_attr(study.SESSION, session(budget, workers, base, options.gpus))
@@ -102,7 +107,7 @@ def search(options: argparse.Namespace) -> int:
                 tidy(finals[0].folder)
             page = write_report(own, ours, tracker)
             text += f"\nReport   {os.path.relpath(page)}"
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            say(console, text)
     return 0
 
 
@@ -115,6 +120,24 @@ def session(budget: Budget, workers: int, base: Config, gpus: str | None) -> dic
     else:
         used = [int(index) for index in gpus.split(",") if index]
     return {"began": time.time(), "budget": asdict(budget), "workers": workers, "gpus": used}
+
+
+def say(console: Console, text: str) -> None:
+    """Print a text as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def card_files(base: Config, splits: tuple[Split, Split]) -> dict[str, bytes]:
+    """The data card, as JSON and as a picture."""
+    card, picture = data_card(
+        splits,
+        [problem for split in splits for problem in split.problems],
+        height=base.data.height,
+        width=base.data.width,
+        letterbox=base.data.resize == "letterbox",
+        stride=base.model.stride,
+    )
+    return {"card.json": json.dumps(card, indent=1).encode(), "card.png": picture}
 
 
 def tidy(folder: Path) -> None:

@@ -104,3 +104,20 @@ def place(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(place: Path) -> Settings:
     """The settings of `place`."""
     return load(place / "mlflow.yaml")
+
+
+def untrained(data: Path, folder: Path, changes: dict[str, Any] | None = None) -> Path:
+    """A weights file of an untrained detector for the classes of `data`."""
+    import torch
+
+    from centernet import checkpoint
+    from centernet.dataset import coco
+    from centernet.predict import weights_record
+    from centernet.state import make_state
+
+    config = resolve(tiny_values(data) | (changes or {}))
+    classes = coco.read(data, "val").classes
+    model = make_state(config, len(classes), torch.device("cpu")).ema.model
+    file = folder / "best.safetensors"
+    checkpoint.write(file, model.state_dict(), weights_record(config, classes))
+    return file

@@ -42,7 +42,7 @@ ABOVE_CONFIG = {
     "state",
     "config",
 }
-LIGHT = {"cli", "errors", "config", "presets", "settings"}
+LIGHT = {"cli", "options", "errors", "config", "presets", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
 

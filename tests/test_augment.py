@@ -1,12 +1,17 @@
+import hashlib
+
+import cv2
 import numpy as np
 import pytest
 
-from centernet.augment import AUGMENTATIONS, Augmenter
+from centernet.augment import AUGMENTATIONS, Augmenter, cutout, mosaic
 from centernet.config import Config
+from centernet.geometry import PADDING
 
 OFF = {
     "flip_p": 0.0, "scale_low": 1.0, "scale_high": 1.0, "translate": 0.0, "rotate_limit": 15.0,
     "rotate_p": 0.0, "motion_blur_p": 0.0, "hue_saturation_value_p": 0.0, "random_gamma_p": 0.0,
+    "min_area": 1.0, "min_visibility": 0.25,
 }  # fmt: skip
 BOXES = np.array([[20, 10, 60, 30], [0, 0, 16, 16], [100, 60, 128, 96]], np.float32)
 LABELS = np.array([0, 1, 2])
@@ -89,3 +94,155 @@ def test_every_probability_of_the_config_reaches_its_augmentation() -> None:
         augmenter = Augmenter(**OFF | {f"{name}_p": 1.0})
         assert not np.array_equal(augmenter(noise(), BOXES, LABELS, seed=3)[0], noise()), name
     assert len(AUGMENTATIONS) == len(Augmenter(**OFF).compose.transforms)
+
+
+def test_the_defaults_draw_what_they_always_drew() -> None:
+    """The digest was taken before mosaic, cutout and their fields were there."""
+    found = hashlib.sha256()
+    augmenter = Augmenter(**Config().augment.model_dump())
+    for seed in range(20):
+        for part in augmenter(noise(), BOXES, LABELS, seed=seed):
+            found.update(part.tobytes())
+    assert found.hexdigest()[:16] == "3a45b851e3c5bd72"
+
+
+def test_independent_draws_are_uncorrelated_where_one_seed_for_all_is_not() -> None:
+    def correlation(*, independent: bool) -> float:
+        values = OFF | {"motion_blur_p": 0.5, "random_gamma_p": 0.5}
+        augmenter = Augmenter(**values, independent=independent)
+        _, _, _, blur, _, gamma = augmenter.compose.transforms
+        drawn = []
+        for seed in range(200):
+            augmenter(noise(16, 16), BOXES[:0], LABELS[:0], seed=seed)
+            drawn.append([bool(blur.params), bool(gamma.params)])
+        return float(np.corrcoef(np.array(drawn).T)[0, 1])
+
+    assert correlation(independent=False) > 0.99
+    assert abs(correlation(independent=True)) < 0.25
+
+
+def picture(value: int, H: int, W: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image of one value with a bright square, its box and its label."""
+    image = np.full((H, W, 3), value, np.uint8)
+    image[H // 4 : H // 2, W // 4 : W // 2] = 200 + value // 10
+    box = np.array([[W // 4, H // 4, W // 2, H // 2]], np.float32)
+    return image, box, np.array([value])
+
+
+RULE = {"height": 96, "width": 128, "min_area": 1.0, "min_visibility": 0.25}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_boxes_of_a_mosaic_enclose_what_is_seen_of_their_objects(seed: int) -> None:
+    parts = [
+        picture(value, H, W)
+        for value, H, W in ((10, 96, 100), (20, 64, 128), (30, 96, 128), (40, 80, 80))
+    ]
+    image, boxes, labels = mosaic(parts, **RULE, seed=seed)
+    assert image.shape == (96, 128, 3) and len(boxes) == len(labels) > 0
+    assert (boxes >= 0).all() and (boxes <= (128, 96, 128, 96)).all()
+    for box, label in zip(boxes, labels, strict=True):
+        rows, columns = np.nonzero(np.abs(image[..., 0].astype(int) - (200 + label // 10)) < 1)
+        seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        np.testing.assert_allclose(box, seen, atol=1.5)
+
+
+def test_a_mosaic_of_one_image_four_times_meets_in_one_point() -> None:
+    whole = picture(50, 96, 128)
+    image, boxes, labels = mosaic([whole] * 4, **RULE, seed=2)
+    again = mosaic([whole] * 4, **RULE, seed=2)
+    assert np.array_equal(image, again[0]) and np.array_equal(boxes, again[1])
+    assert set(labels.tolist()) == {50}
+    nothing = np.empty((0, 4), np.float32), np.empty(0, np.int64)
+    empty = mosaic([(whole[0], *nothing)] * 4, **RULE, seed=2)
+    assert np.array_equal(empty[0], image) and empty[1].shape == (0, 4)
+
+
+def test_partners_follow_the_key_and_the_probability() -> None:
+    always = Augmenter(**OFF, mosaic_p=1.0)
+    drawn = [always.partners(seed=seed, count=7) for seed in range(50)]
+    assert drawn == [always.partners(seed=seed, count=7) for seed in range(50)]
+    assert {index for one in drawn for index in one} == set(range(7))
+    half = Augmenter(**OFF, mosaic_p=0.5)
+    assert 10 < sum(bool(half.partners(seed=seed, count=7)) for seed in range(50)) < 40
+    assert not any(Augmenter(**OFF).partners(seed=seed, count=7) for seed in range(50))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cutout_drops_what_is_mostly_covered_and_nothing_else(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    corners = random.uniform(0, (116, 84), (300, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(1, 12, (300, 2))], 1).astype(
+        np.float32
+    )
+    white = np.full((96, 128, 3), 255, np.uint8)
+    image, kept, labels = cutout(white, boxes, np.arange(300), min_visibility=0.25, seed=seed)
+    assert (white == 255).all(), "the cache's image stays as it was"
+    for index, box in enumerate(boxes):
+        (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
+        visible = (image[y1:y2, x1:x2, 0] == 255).mean()
+        assert (index in labels) == (visible >= 0.25)
+    assert np.array_equal(kept, boxes[labels]) and 0 < len(kept) < 300
+    assert set(np.unique(image)) == {PADDING, 255}
+
+
+def rotated_iou(masks: list[np.ndarray], *, degrees: float, method: str) -> float:
+    """Mean IoU of the rotated objects' true boxes with those of their boxes' rotation."""
+    import albumentations as A
+
+    turn = A.Compose(
+        [A.Affine(rotate=(degrees, degrees), rotate_method=method, p=1.0)],
+        bbox_params=A.BboxParams(format="pascal_voc", label_fields=["labels"]),
+    )
+    found = []
+    for mask in masks:
+        done = turn(
+            image=np.repeat(mask[..., None], 3, 2), bboxes=np.array([tight(mask)]), labels=[0]
+        )
+        a, b = np.array(done["bboxes"][0]), np.array(tight(done["image"][..., 0]))
+        both = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+        found.append(both / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both))
+    return float(np.mean(found))
+
+
+def tight(mask: np.ndarray) -> tuple[float, ...]:
+    """The box around what is white."""
+    rows, columns = (np.flatnonzero((mask > 127).any(axis)) for axis in (1, 0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def shapes(kind: str) -> list[np.ndarray]:
+    """Masks[200, 200]: filled ellipses, rectangles, or handwritten digits, of several aspects."""
+    found = []
+    for w, h in ((60, 30), (30, 60), (50, 50)):
+        mask = np.zeros((200, 200), np.uint8)
+        if kind == "ellipse":
+            cv2.ellipse(mask, (100, 100), (w, h), 0, 0, 360, 255, -1)
+        elif kind == "rectangle":
+            mask[100 - h : 100 + h, 100 - w : 100 + w] = 255
+        else:
+            from sklearn.datasets import load_digits
+
+            for digit in load_digits().images[:8]:
+                inner = cv2.resize(digit * 16, (2 * w, 2 * h), interpolation=cv2.INTER_LINEAR)
+                mask = np.zeros((200, 200), np.uint8)
+                mask[100 - h : 100 + h, 100 - w : 100 + w] = inner.clip(0, 255)
+                found.append(mask)
+            continue
+        found.append(mask)
+    return found
+
+
+def test_rotated_boxes_are_as_tight_as_stated() -> None:
+    """The figures in `rotate`'s docstring: at 15 degrees, mean IoU with the true box."""
+    ious = {
+        (kind, method): rotated_iou(shapes(kind), degrees=15, method=method)
+        for kind in ("ellipse", "digit", "rectangle")
+        for method in ("ellipse", "largest_box")
+    }
+    stated = {
+        ("ellipse", "ellipse"): 0.99, ("ellipse", "largest_box"): 0.67,
+        ("digit", "ellipse"): 0.81, ("digit", "largest_box"): 0.71,
+        ("rectangle", "ellipse"): 0.67, ("rectangle", "largest_box"): 0.98,
+    }  # fmt: skip
+    assert ious == pytest.approx(stated, abs=0.01)

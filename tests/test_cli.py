@@ -12,7 +12,16 @@ from centernet import cli as centernet_cli
 from experiments import cli as experiments_cli
 
 COMMANDS = {
-    "centernet": ("train", "overfit", "evaluate", "predict", "export", "check-data"),
+    "centernet": (
+        "train",
+        "overfit",
+        "evaluate",
+        "predict",
+        "export",
+        "check-data",
+        "convert",
+        "draw-batch",
+    ),
     "experiments": (
         "search",
         "lint",

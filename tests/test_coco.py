@@ -83,6 +83,9 @@ def test_a_truncated_image_is_fatal_and_named(own_data: Path) -> None:
 def test_what_is_not_coco_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such data folder"):
         coco.read(tmp_path / "nowhere", "train")
+    with pytest.raises(UserError, match=r"no train\.json \(COCO\), no Annotations .* \(YOLO\)"):
+        coco.read(tmp_path, "train")
+    (tmp_path / "val.json").write_text("{}")
     with pytest.raises(UserError, match=r"train\.json: No such file"):
         coco.read(tmp_path, "train")
     for text in ("{", "[]", "{}", "null", '{"images": [1], "annotations": [], "categories": []}'):

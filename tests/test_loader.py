@@ -9,6 +9,7 @@ from centernet.config import Config
 from centernet.dataset import coco
 from centernet.dataset.loader import (
     Batch,
+    Draw,
     Order,
     Samples,
     in_order,
@@ -122,3 +123,50 @@ def test_an_image_lost_while_training_is_one_line_with_workers_too(own_data: Pat
         with pytest.raises(UserError) as error:
             batches(split, workers, epochs=1)
         assert "\n" not in str(error.value) and str(error.value).endswith("no such file")
+
+
+def test_a_thousand_objects_and_none_at_all_pass_through(data: Path) -> None:
+    from dataclasses import replace
+
+    import numpy as np
+
+    split = coco.read(data, "train")
+    corners = np.random.default_rng(0).uniform(0, (120, 88), (1000, 2)).astype(np.float32)
+    counts = {0: 1000, 1: 0}
+    records = [
+        replace(
+            split.records[index],
+            boxes=np.hstack([corners, corners + 8])[:count],
+            labels=np.zeros(count, np.int64),
+            areas=np.full(count, 64.0),
+            crowd=np.zeros(count, bool),
+        )
+        for index, count in counts.items()
+    ]
+    values = Config().augment.model_dump() | {"mosaic_p": 0.5, "cutout_p": 0.5}
+    samples = Samples(replace(split, records=tuple(records)), height=96, width=128, letterbox=True,
+                      cache_mb=64, augmenter=Augmenter(**values))  # fmt: skip
+    (plain,) = in_order(samples, batch_size=2)
+    assert plain.counts == [1000, 0]
+    for seed in range(4):
+        for index in (0, 1):
+            image, instances, _ = samples[Draw(index, seed)]
+            assert image.shape == (3, 96, 128)
+            assert instances.boxes.shape == (len(instances.labels), 4)
+    alone = replace(split, records=(records[1],) * 2)
+    samples = Samples(alone, height=96, width=128, letterbox=True, cache_mb=0,
+                      augmenter=Augmenter(**values))  # fmt: skip
+    order = Order(alone, batch_size=2, balance=0, seed=0)
+    (batch,) = training_loader(samples, order, workers=0)
+    assert batch.counts == [0, 0] and batch.boxes.shape == (0, 4)
+
+
+def test_batches_with_defaults_are_what_they_always_were(data: Path) -> None:
+    """The digest was taken before mosaic, cutout and the shared cache were there."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for batch in batches(coco.read(data, "train"), 0):
+        for part in (batch.images, batch.boxes, batch.labels):
+            found.update(part.numpy().tobytes())
+    assert found.hexdigest()[:16] == "0a7f3480a9a23743"

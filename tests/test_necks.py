@@ -17,7 +17,7 @@ from centernet.backbones import BACKBONES
 from centernet.config import resolve
 from centernet.encode import encode
 from centernet.errors import UserError
-from centernet.export import NAMES, to_onnx
+from centernet.export import translate
 from centernet.layers import Deformable, bilinear, enlarge
 from centernet.losses import SIZE_LOSSES, losses
 from centernet.model import CenterNet, build
@@ -33,7 +33,8 @@ HUGE = {
 }  # fmt: skip  # one of each family is enough where the code is the same
 NAMED = [name for name in BACKBONES if name not in HUGE]
 EACH = [
-    *itertools.product(["slim"], NECKS, [False, True], [2, 4, 8]),
+    *itertools.product(["slim"], NECKS, [False], [2, 4, 8]),
+    *itertools.product(["slim"], NECKS, [True], [4]),
     *((name, "pyramid", False, 4) for name in NAMED if name != "slim"),
     ("timm/resnet10t", "pyramid", False, 4),
     ("dla34", "dla_up", True, 4),
@@ -83,14 +84,29 @@ def saved_and_loaded(
     assert torch.equal(ours.heatmap, theirs.heatmap) and torch.equal(ours.size, theirs.size)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "neck", "deformable", "stride"),
-    [
-        *itertools.product(["slim"], NECKS, [False, True], [4]),
-        ("slim", "pyramid", False, 2),
-        *((name, "pyramid", False, 4) for name in NAMED if name != "slim"),
-    ],
-)
+NAMES = ("heatmap", "size", "offset")
+
+
+class Undecoded(nn.Module):
+    """Only the network, whose maps are compared: boxes would jump where scores are nearly equal."""
+
+    def __init__(self, net: CenterNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps = self.net(images)
+        return maps.heatmap, maps.size, maps.offset
+
+
+# exporting takes seconds, with a larger backbone many: necks only, whose operators are ours
+EXPORTED = [
+    ("slim", "pyramid", True, 8),
+    ("slim", "deconv", True, 4),
+]
+
+
+@pytest.mark.parametrize(("backbone", "neck", "deformable", "stride"), EXPORTED)
 def test_each_gives_the_same_maps_in_onnx(
     backbone: str, neck: str, deformable: bool, stride: int
 ) -> None:
@@ -98,9 +114,11 @@ def test_each_gives_the_same_maps_in_onnx(
     for module in net.modules():
         if isinstance(module, Deformable):  # taps that really move
             nn.init.normal_(module.taps.weight, std=0.1)
-    content = to_onnx(Detector(net, ("a", "b", "c"), 64, 96, True, stride, 100, 0.6))
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    images = torch.randint(0, 255, (3, 3, 64, 96)).float()
+    proto = translate(Undecoded(net), height=64, width=96, outputs=NAMES)
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    images = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
     found = session.run(list(NAMES), {"images": images.numpy()})
     with torch.no_grad():
         maps = net(images)

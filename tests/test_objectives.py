@@ -44,6 +44,32 @@ def test_a_front_is_reported_and_only_what_keeps_to_the_limits_is_registered(
     assert "AP against parameters_m" in page
 
 
+EARLY = """
+config: still.yaml
+parameters:
+  loss.size_weight: {type: float, low: 0.02, high: 2.0, log: true}
+  train.patience: 1
+budget: {trials: 1}
+finals: {finalists: 0}
+"""
+
+
+def test_a_trial_that_runs_out_of_patience_is_complete_and_reproduced(
+    place: Path, own: Settings
+) -> None:
+    base = (place / "base.yaml").read_text().replace("optim.lr: 0.01", "optim.lr: 1.0e-12")
+    (place / "still.yaml").write_text(base)
+    (place / "early.yaml").write_text(EARLY)
+    run(place, "search", "--space", "early.yaml", "--study", "early")
+    (trial,) = study.load_study(own, "early").get_trials()
+    assert trial.state.name == "COMPLETE" and trial.values is not None
+    epochs = trial.last_step or 0
+    assert 1 < epochs < 6  # it does not learn; only its batch norms change the AP a little
+    assert study.spent(study.load_study(own, "early"))[0].epochs == epochs
+    assert "all as it should be" in run(place, "status", "early", "--check")
+    assert f"IDENTICAL: {epochs} epochs" in run(place, "reproduce", "0", "--study", "early")
+
+
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12)
 
 

@@ -89,7 +89,8 @@ def test_a_rate_that_explodes_and_a_loss_that_does_not_fall_are_named(
 
 def learnt(ap50: list[float]) -> Fit:
     falling = [1.0 / step for step in range(1, 101)]
-    return Fit(100, ap50, dict.fromkeys(("heatmap", "size", "offset", "total"), falling))
+    names = ("heatmap", "size", "offset", "total")
+    return Fit(100, ap50, dict(zip(names, ([*falling] for _ in names), strict=True)))
 
 
 def test_what_the_true_maps_cannot_tell_is_said_first(sharp: Config, split: Split) -> None:

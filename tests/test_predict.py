@@ -1,12 +1,9 @@
 """A trained detector: from weights file to boxes, pictures and ONNX."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -16,7 +13,6 @@ from centernet.config import Config, flatten, resolve
 from centernet.dataset import coco, images
 from centernet.draw import beside_truth
 from centernet.evaluate import evaluate
-from centernet.export import compare, export, to_onnx
 from centernet.predict import Detector
 from centernet.train import BEST, train
 
@@ -68,42 +64,22 @@ def test_the_command_line_predicts_evaluates_and_draws(
         assert picture.size == (128, 96)
     assert cli.main(["evaluate", "--weights", str(weights[0]), "--data", str(data)]) == 0
     out = capsys.readouterr().out
-    assert "AP50" in out and "AP/zero" in out and "AR100" in out
+    assert "AP50" in out and "zero" in out and "AR100" in out and "localisation" in out
 
 
-def test_onnx_finds_the_same_boxes_and_takes_any_batch(
-    weights: tuple[Path, dict[str, float]], data: Path, tmp_path: Path
+def test_a_batch_is_detected_as_one_by_one(
+    weights: tuple[Path, dict[str, float]], data: Path
 ) -> None:
     detector = Detector.load(weights[0])
     pictures = [images.load(file) for file in sorted((data / "images").glob("val-*"))[:3]]
-    parity = export(detector, tmp_path / "model.onnx", pictures)
-    assert parity.boxes < 0.1 and parity.scores < 1e-3 and parity.images == 3
-    session = onnxruntime.InferenceSession(
-        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
-    )
-    for count in (1, 5):
-        heatmap, size, offset = session.run(
-            None, {"images": np.zeros((count, 3, 64, 96), np.float32)}
-        )
-        assert heatmap.shape == (count, 3, 16, 24)
-        assert size.shape == offset.shape == (count, 2, 16, 24)
-
-
-def test_an_export_that_differs_is_not_kept(
-    weights: tuple[Path, dict[str, float]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    detector = Detector.load(weights[0])
-    content = to_onnx(detector)
-    with torch.no_grad():  # now torch's network is another one
-        detector.model.size[-1].bias += 3.0  # type: ignore[index, operator, union-attr]
-    picture = images.load(sorted((data / "images").glob("val-*"))[0])
-    assert compare(detector, content, [picture]).boxes > 0.1
-    monkeypatch.setattr("centernet.export.BOX_TOLERANCE", -1.0)
-    arguments = ["export", "--weights", str(weights[0]), "--images", str(data / "images")]
-    assert cli.main([*arguments, "--output", str(tmp_path / "m.onnx")]) == 2
-    assert "not written" in capsys.readouterr().err
-    assert not (tmp_path / "m.onnx").exists()
+    pictures += [np.full((37, 150, 3), 255, np.uint8), pictures[0][:90, :40]]  # none; portrait
+    together = detector.batch(pictures)
+    for picture, found in zip(pictures, together, strict=True):
+        alone = detector(picture)
+        assert torch.equal(found.labels, alone.labels)
+        assert torch.allclose(found.boxes, alone.boxes, atol=1e-3)
+        assert torch.allclose(found.scores, alone.scores, atol=1e-5)
+    assert detector.batch([]) == []
 
 
 def test_a_sheet_shows_truth_beside_detections(
@@ -125,10 +101,3 @@ def test_a_file_of_another_kind_is_one_line(
         assert cli.main(["predict", "--weights", str(weights), image]) == 2
         error = capsys.readouterr().err
         assert error.startswith("centernet: ") and error.count("\n") == 1
-
-
-def test_onnx_runtime_keeps_no_device_id_and_sends_nothing(tmp_path: Path) -> None:
-    code = "import centernet.export as e; e.onnxruntime.get_available_providers()"
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}  # without CI, which stops it too
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    assert not list(tmp_path.rglob("*deviceid*"))

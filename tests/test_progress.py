@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from centernet.commands import progress
-from centernet.commands.progress import StepProgress
+from centernet.commands.steps import StepProgress
 from centernet.structures import Step
 
 

@@ -10,6 +10,8 @@ from centernet.structures import Epoch
 from experiments import pruning
 from experiments.methods import PRUNERS, build
 from experiments.pruning import Judge
+from experiments.settings import Settings
+from experiments.study import open_storage
 
 GOOD = (10.0, 20.0, 30.0, 40.0)
 
@@ -20,10 +22,10 @@ def epoch(number: int, value: float | None) -> Epoch:
 
 
 @pytest.fixture
-def study() -> optuna.Study:
+def study(settings: Settings) -> optuna.Study:
     """Two complete trials, in a database."""
     pruner = PRUNERS["median"](n_startup_trials=1, n_warmup_steps=1)
-    made = optuna.create_study(storage="sqlite://", direction="maximize", pruner=pruner)
+    made = optuna.create_study(storage=open_storage(settings), direction="maximize", pruner=pruner)
     for _ in range(2):
         made.add_trial(
             optuna.trial.create_trial(
@@ -34,9 +36,10 @@ def study() -> optuna.Study:
 
 
 def ends_at(judge: Judge, values: Iterable[float | None]) -> int | None:
-    for number, value in enumerate(values, start=1):
-        if judge.should_end(epoch(number, value)):
-            return number
+    with judge:
+        for number, value in enumerate(values, start=1):
+            if judge.should_end(epoch(number, value)):
+                return number
     return None
 
 
@@ -56,11 +59,27 @@ def test_every_evaluated_epoch_is_reported_once_also_by_a_continued_trial(
     assert study.trials[-1].intermediate_values == {1: 20.0, 3: 31.0, 4: 41.0}
 
 
-def test_several_objectives_are_reported_and_never_pruned() -> None:
-    study = optuna.create_study(storage="sqlite://", directions=["maximize", "minimize"])
+def test_several_objectives_are_reported_and_never_pruned(settings: Settings) -> None:
+    study = optuna.create_study(storage=open_storage(settings), directions=["maximize", "minimize"])
     study.pruner = PRUNERS["median"](n_startup_trials=0)
     assert ends_at(Judge(study.ask()), (0.0, 0.0)) is None
     assert study.trials[0].intermediate_values == {1: 0.0, 2: 0.0}
+
+
+def test_what_was_reported_before_an_error_is_written_and_what_an_interruption_leaves_is_not_lost(
+    study: optuna.Study,
+) -> None:
+    trial = study.ask()
+    with pytest.raises(RuntimeError), Judge(trial) as judge:
+        judge.should_end(epoch(1, 20.0))
+        raise RuntimeError
+    assert study.trials[-1].intermediate_values == {1: 20.0}
+    with pytest.raises(KeyboardInterrupt), Judge(trial) as judge:
+        judge.should_end(epoch(2, 30.0))
+        raise KeyboardInterrupt
+    again = optuna.Trial(study, trial._trial_id)
+    assert ends_at(Judge(again), (20.0, 30.0)) is None
+    assert study.trials[-1].intermediate_values == {1: 20.0, 2: 30.0}
 
 
 @pytest.mark.parametrize("name", [name for name in PRUNERS if name not in ("none", "percentile")])

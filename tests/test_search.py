@@ -62,6 +62,16 @@ def test_every_trial_is_one_run_of_the_same_state_and_each_metric_is_there_once(
     assert all(run.info.status != "RUNNING" for run in client.search_runs([tracker.experiment]))
 
 
+def test_the_study_s_run_keeps_the_card_of_its_data(own: Settings) -> None:
+    client, tracker = connect(own), tracker_of(own)
+    (parent,) = client.search_runs([tracker.experiment], "tags.role = 'study'")
+    card = json.loads(tracker.text(parent.info.run_id, "data/card.json"))
+    assert set(card["splits"]) == {"train", "val"}  # the test images are not looked at
+    assert card["splits"]["train"]["images"] > 0 and card["network"]["stride"] == 4
+    names = {file.path for file in client.list_artifacts(parent.info.run_id, "data")}
+    assert names == {"data/card.json", "data/card.png"}
+
+
 def test_a_run_says_what_it_was(own: Settings, data: Path) -> None:
     client, tracker = connect(own), tracker_of(own)
     found = tracker.find(0)

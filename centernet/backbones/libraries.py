@@ -131,5 +131,8 @@ def check_timm(name: str, *, imagenet: bool) -> None:
     if not timm.is_model(own):
         near = did_you_mean(own, timm.list_models()).replace("mean ", f"mean {TIMM}")
         raise UserError(f"model.backbone: timm has no network named {own}{near}")
+    known = timm.get_pretrained_cfg(own)
+    if known is not None and known.fixed_input_size:
+        raise UserError(f"model.backbone: {name} takes images of one size only; choose another")
     if imagenet and not timm.is_model_pretrained(own):
         raise UserError(f"model.pretrained: {name} has no ImageNet weights; set it to false")

@@ -1,5 +1,6 @@
 """Initial weights of a backbone: downloaded, packaged or from a file, never unpickled."""
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,8 @@ def from_timm(name: str) -> Tensors:
 
 def fetch(what: str, download: Callable[[], Any]) -> Any:
     """What `download` brings; UserError says what to do where it brings nothing."""
+    for library in ("huggingface_hub", "timm"):  # which would tell of each of ten tries
+        logging.getLogger(library).setLevel(logging.ERROR)
     try:
         return download()
     except Exception as error:  # each library, and each of its HTTP clients, has its own

@@ -1,68 +1,57 @@
-"""How far an epoch is: a bar on a terminal, elsewhere a line now and then."""
+"""How far a command is, and how long it will take: on standard error."""
 
+import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from centernet.structures import Epoch, Step
+T = TypeVar("T")
+QUIET_FOR = 2.0  # seconds: a command that takes no longer says nothing
+EVERY = 10.0  # seconds between two lines in a log
 
-SHORT = 2.0  # seconds; what takes less shows nothing
-SELDOM = 30.0  # seconds between two lines
+
+def progress(items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+    """The items, with a bar on a terminal, else with a line now and then; total none: unknown."""
+    return bar(items, total, what) if sys.stderr.isatty() else lines(items, total, what)
 
 
-class StepProgress:
-    """Shows the steps of one phase after the other; an epoch ends the last."""
+def bar(items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+    """A bar that goes away at the end."""
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        yield from shown.track(items, total=total, description=what)
 
-    def __init__(self, epochs: int, console: Console | None = None) -> None:
-        """`epochs` are all that the training has."""
-        self.epochs, self.console = epochs, console or Console()
-        self.began = self.said = time.monotonic()
-        self.bar: Progress | None = None
-        self.task = TaskID(0)
 
-    def __enter__(self) -> "StepProgress":
-        """Nothing is shown before it takes a while."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the terminal as it was."""
-        self.end()
-
-    def show(self, event: Step | Epoch) -> None:
-        """Take note of a step, or of an epoch's end."""
-        if isinstance(event, Epoch):
-            self.end()
-            return
+def lines(items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+    """`evaluating: 120 of 900, ETA 0:25`."""
+    started = time.monotonic()
+    due = started + QUIET_FOR
+    for done, item in enumerate(items):
         now = time.monotonic()
-        left = (now - self.began) / event.done * (event.total - event.done)
-        if now - self.began + left > SHORT:
-            text = f"epoch {event.epoch}/{self.epochs}, {event.phase}"
-            eta = f"ETA {left // 60:.0f}:{left % 60:02.0f}"
-            if self.console.is_terminal:
-                self._draw(event, text, eta)
-            elif now - self.said > SELDOM:
-                print(f"{text}: {event.done}/{event.total}, {eta}", flush=True)
-                self.said = now
-        if event.done == event.total:
-            self.end()
+        if done and now >= due:
+            due = now + EVERY
+            print(f"{what}: {line(done, total, now - started)}", file=sys.stderr, flush=True)
+        yield item
 
-    def _draw(self, step: Step, text: str, eta: str) -> None:
-        if self.bar is None:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[eta]}"),
-            )
-            self.bar = Progress(*columns, console=self.console, transient=True)
-            self.task = self.bar.add_task(text, total=step.total, eta=eta)
-            self.bar.start()
-        self.bar.update(self.task, description=text, completed=step.done, eta=eta)
 
-    def end(self) -> None:
-        """A phase is over; the next begins now."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
-        self.began = self.said = time.monotonic()
+def line(done: int, total: int | None, seconds: float) -> str:
+    """How many are done after so many seconds, and how long the others will take."""
+    if total is None or total < done:
+        return f"{done}, {done / seconds:.1f} a second"
+    left = seconds / done * (total - done)
+    return f"{done} of {total}, ETA {left // 60:.0f}:{left % 60:02.0f}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from centernet import overfit as small
 from centernet import train as training
 from centernet.assemble import peak
-from centernet.commands.progress import StepProgress
+from centernet.commands.steps import StepProgress
 from centernet.config import Config, flatten, resolve
 from centernet.dataset import coco
 from centernet.dataset.demo import demo_folder

@@ -1,7 +1,6 @@
-"""A COCO data set on disk: read once, validated once, named by its content."""
+"""A data set on disk: read once, validated once by COCO's rules, named by its content."""
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from centernet.dataset import images
+from centernet.dataset import formats, images
+from centernet.dataset.source import Source
 from centernet.dataset.split import Problem, Record, Split, check_disjoint, fingerprint, refuse
-from centernet.errors import UserError, one_line
+from centernet.errors import UserError
 
-SPLITS = ("train", "val", "test")
 HUGE = 1e9  # pixels; beyond, a number is a mistake
 CLIP_TOLERANCE = 1.0  # pixels by which a box may leave its image unnoticed: rounding
 
@@ -30,7 +29,7 @@ class _Truth:
 
 
 def read(folder: Path, name: str) -> Split:
-    """Read and validate `folder/name.json` with its images; UserError for a fatal defect."""
+    """Read and validate a split with its images; UserError for a fatal defect."""
     split = inspect(folder, name)
     refuse(list(split.problems))
     return split
@@ -44,23 +43,26 @@ def read_training(folder: Path) -> tuple[Split, Split]:
 
 
 def inspect(folder: Path, name: str) -> Split:
-    """Read `folder/name.json` with its images, collecting every defect."""
-    file = folder / f"{name}.json"
-    tree = _parse(file)
-    problems: list[Problem] = []
-    categories = _categories(tree, file)
-    rows = _images(tree, file, problems)
-    truths = _annotations(tree, file, rows, list(categories), problems)
+    """Read a split of a folder in any of FORMATS, with its images, collecting every defect."""
+    return check(formats.read(folder, name), name)
+
+
+def check(source: Source, name: str) -> Split:
+    """The split of these rows and their images, with every defect of them."""
+    problems = list(source.problems)
+    categories = _categories(source)
+    rows = _images(source, problems)
+    truths = _annotations(source, rows, list(categories), problems)
     records = []
     for id, row in rows.items():
         try:
-            path, digest = _image_file(folder, row)
+            path, digest = _image_file(source.root, row)
             records.append(_record(row, path, digest, truths[id]))
         except (ValueError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
-            problems.append(Problem(f"{file}: image {id} ({row['file_name']})", str(error)))
+            problems.append(Problem(source.place(row), str(error)))
     if not any((~record.crowd).any() for record in records):
         rule = "the split is empty: " + ("no usable box" if records else "no usable image")
-        problems.append(Problem(str(file), rule))
+        problems.append(Problem(str(source.file), rule))
     names = tuple(categories.values())
     return Split(
         name,
@@ -69,28 +71,13 @@ def inspect(folder: Path, name: str) -> Split:
         tuple(records),
         tuple(problems),
         fingerprint(names, records),
+        source.name(name),
     )
 
 
-def _parse(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The three lists of a COCO file; UserError for anything else."""
-    try:
-        if not file.parent.is_dir():
-            raise UserError(f"{file.parent}: no such data folder")
-        tree = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON: {one_line(str(error))}") from None
-    for key in ("images", "annotations", "categories"):
-        rows = tree.get(key) if isinstance(tree, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UserError(f"{file}: not COCO: {key} is not a list of objects")
-    return dict(tree)
-
-
-def _categories(tree: dict[str, Any], file: Path) -> dict[int, str]:
+def _categories(source: Source) -> dict[int, str]:
     """Names by category id, in the order of the ids."""
+    tree, file = source.tree, source.file
     rows = [(row.get("id"), row.get("name")) for row in tree["categories"]]
     if not rows or not all(_is_int(id) and isinstance(name, str) and name for id, name in rows):
         raise UserError(f"{file}: not COCO: a category needs a whole id and a name")
@@ -101,13 +88,13 @@ def _categories(tree: dict[str, Any], file: Path) -> dict[int, str]:
     return dict(sorted(rows))
 
 
-def _images(tree: dict[str, Any], file: Path, problems: list[Problem]) -> dict[int, dict[str, Any]]:
+def _images(source: Source, problems: list[Problem]) -> dict[int, dict[str, Any]]:
     """Well-formed image rows by id."""
     rows: dict[int, dict[str, Any]] = {}
     names: set[str] = set()
-    for row in tree["images"]:
+    for row in source.tree["images"]:
         id, name = row.get("id"), row.get("file_name")
-        place = f"{file}: image {id} ({name})"
+        place = source.place(row)
         whole = all(_is_int(row.get(key)) for key in ("id", "width", "height"))
         if not whole or not isinstance(name, str) or min(row["width"], row["height"]) < 1:
             rule = "needs a whole id, a file_name, and a whole width and height above 0"
@@ -121,21 +108,19 @@ def _images(tree: dict[str, Any], file: Path, problems: list[Problem]) -> dict[i
 
 
 def _annotations(
-    tree: dict[str, Any],
-    file: Path,
+    source: Source,
     rows: dict[int, dict[str, Any]],
     category_ids: list[int],
     problems: list[Problem],
 ) -> dict[int, _Truth]:
     """Usable annotations by image id; what is wrong with the others goes to `problems`."""
     truths = {id: _Truth() for id in rows}
-    known = {row.get("id") for row in tree["images"] if _is_int(row.get("id"))}
+    known = {row.get("id") for row in source.tree["images"] if _is_int(row.get("id"))}
     seen: set[int] = set()
-    for row in tree["annotations"]:
+    for row in source.tree["annotations"]:
         problem = _defect(row, rows, category_ids, known, seen)
         if problem:
-            place = f"{file}: annotation {row.get('id')} of image {row.get('image_id')}"
-            problems.append(Problem(place, *problem))
+            problems.append(Problem(source.place(row), *problem))
         if _is_int(row.get("id")):
             seen.add(row["id"])
         if (problem and problem != CLIPPED) or row["image_id"] not in rows:
@@ -190,9 +175,9 @@ def _corners(box: list[float], row: dict[str, Any]) -> tuple[NDArray[np.float64]
     return raw, raw.clip(0, (row["width"], row["height"]) * 2)
 
 
-def _image_file(folder: Path, row: dict[str, Any]) -> tuple[Path, str]:
+def _image_file(root: Path, row: dict[str, Any]) -> tuple[Path, str]:
     """Path and digest of an image that is inside the folder, whole, and of the size stated."""
-    root = (folder / "images").resolve()
+    root = root.resolve()
     path = (root / row["file_name"]).resolve()
     if not path.is_relative_to(root):
         raise ValueError("the file name leaves the image folder")

@@ -32,6 +32,16 @@ def sizes(content: bytes) -> set[tuple[int, int]]:
     return {(H, W), (W, H) if turned else (H, W)}
 
 
+def size(file: Path) -> tuple[int, int] | None:
+    """The upright (H, W) that a file's header states; none where it cannot be read."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+            return image.size if turned else image.size[::-1]
+    except BROKEN:
+        return None
+
+
 def load(file: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """RGB[H, W, 3]; a file rotated by EXIF is turned upright, unless `size` says it must not be.
 

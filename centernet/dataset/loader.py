@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from centernet.augment import Augmenter
+from centernet.augment import Augmenter, Sample
 from centernet.dataset import images
-from centernet.dataset.split import Record, Split
+from centernet.dataset.cache import open_cache
+from centernet.dataset.split import Split
 from centernet.geometry import Placement, fit, place, to_network
 from centernet.seed import cores, generator, key
 from centernet.structures import Instances
@@ -71,7 +71,7 @@ class Draw:
 
 
 class Samples(Dataset[tuple[Tensor, Instances, Placement]]):
-    """The images of a split at network size, kept in memory once decoded."""
+    """The images of a split at network size, kept once decoded."""
 
     def __init__(
         self,
@@ -82,12 +82,21 @@ class Samples(Dataset[tuple[Tensor, Instances, Placement]]):
         letterbox: bool,
         cache_mb: int,
         augmenter: Augmenter | None = None,
+        cache: str = "memory",
+        cache_disk_mb: int = 0,
     ) -> None:
-        """Nothing is read before it is asked for."""
+        """Nothing is read before it is asked for; cache: `memory`, `disk` or `none`."""
         self.split, self.augmenter = split, augmenter
         self.canvas, self.letterbox = (height, width), letterbox
-        self.cache: dict[int, NDArray[np.uint8]] = {}
-        self.cache_limit = cache_mb * 2**20 // (height * width * 3)
+        self.cache = open_cache(
+            cache,
+            split,
+            height=height,
+            width=width,
+            letterbox=letterbox,
+            memory_mb=cache_mb,
+            disk_mb=cache_disk_mb,
+        )
 
     def __len__(self) -> int:
         """Number of images."""
@@ -98,23 +107,36 @@ class Samples(Dataset[tuple[Tensor, Instances, Placement]]):
 
         UserError for an image that became unreadable since the split was read.
         """
-        record = self.split.records[draw.index]
-        placement = fit((record.height, record.width), self.canvas, letterbox=self.letterbox)
-        image = self._placed(draw.index, record, placement)
-        boxes = to_network(torch.from_numpy(record.boxes[~record.crowd]), placement).numpy()
-        labels = record.labels[~record.crowd]
+        sample, placement = self._plain(draw.index)
         if self.augmenter is not None and draw.seed is not None:
-            image, boxes, labels = self.augmenter(image, boxes, labels, seed=draw.seed)
+            sample = self.augmenter(*self._joined(sample, draw), seed=draw.seed)
+        image, boxes, labels = sample
         tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return tensor, Instances(torch.from_numpy(boxes), torch.from_numpy(labels)), placement
 
-    def _placed(self, index: int, record: Record, placement: Placement) -> NDArray[np.uint8]:
-        if index in self.cache:
-            return self.cache[index]
-        image = place(images.load(record.file, (record.height, record.width)), placement)
-        if len(self.cache) < self.cache_limit:
-            self.cache[index] = image
-        return image
+    def _plain(self, index: int) -> tuple[Sample, Placement]:
+        """An image with its truth at network size, and where it lies there."""
+        record = self.split.records[index]
+        placement = fit((record.height, record.width), self.canvas, letterbox=self.letterbox)
+        image = self.cache.get(index)
+        if image is None:
+            image = place(images.load(record.file, (record.height, record.width)), placement)
+            self.cache.put(index, image)
+        boxes = to_network(torch.from_numpy(record.boxes[~record.crowd]), placement).numpy()
+        return (image, boxes, record.labels[~record.crowd]), placement
+
+    def _joined(self, sample: Sample, draw: Draw) -> Sample:
+        """The sample, or the mosaic of it with three others that its key asks for."""
+        assert self.augmenter is not None and draw.seed is not None, "the caller has looked"
+        others = self.augmenter.partners(seed=draw.seed, count=len(self))
+        if not others:
+            return sample
+        parts = []
+        for (image, boxes, labels), placement in map(self._plain, (draw.index, *others)):
+            h, w = placement.resized
+            parts.append((image[:h, :w], boxes, labels))
+        height, width = self.canvas
+        return self.augmenter.mosaic(parts, height=height, width=width, seed=draw.seed)
 
 
 def sampling_weights(split: Split, *, balance: float) -> Tensor:

@@ -49,6 +49,7 @@ class Split:
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
     fingerprint: str  # of the images and annotations, wherever they lie
+    file: str = ""  # name of the file that lists the images
 
     def __len__(self) -> int:
         """Number of images."""
@@ -70,16 +71,18 @@ def refuse(problems: list[Problem]) -> None:
 
 def check_disjoint(splits: list[Split]) -> Iterator[Problem]:
     """Images that two splits share, by content, and splits with different categories."""
-    seen: dict[str, tuple[str, str]] = {}
+    seen: dict[str, tuple[str, str, str]] = {}
     for split in splits:
+        file = split.file or split.name
         if split.classes != splits[0].classes:
-            rule = f"its categories differ from those of {splits[0].name}.json"
-            yield Problem(f"{split.name}.json", rule)
+            rule = f"its categories differ from those of {splits[0].file or splits[0].name}"
+            yield Problem(file, rule)
         for record in split.records:
-            other, file = seen.setdefault(record.digest, (split.name, record.file.name))
+            known = seen.setdefault(record.digest, (split.name, file, record.file.name))
+            other, where, name = known
             if other != split.name:
-                place = f"{split.name}.json: image {record.id} ({record.file.name})"
-                yield Problem(place, f"the same image is in {other}.json ({file})")
+                place = f"{file}: image {record.id} ({record.file.name})"
+                yield Problem(place, f"the same image is in {where} ({name})")
 
 
 def fingerprint(classes: tuple[str, ...], records: list[Record]) -> str:

@@ -1,0 +1,43 @@
+"""centernet draw-batch: what the network sees while it trains."""
+
+import argparse
+import io
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from centernet import draw
+from centernet import train as training
+from centernet.assemble import make_loader
+from centernet.checkpoint import write_bytes
+from centernet.dataset.coco import read_training
+from centernet.dataset.demo import demo_folder
+from centernet.presets import load, parse_overrides
+
+
+def draw_batch(options: argparse.Namespace) -> int:
+    """Draw the first batch of an epoch: augmented images, boxes, target heatmaps."""
+    overrides = {"data.workers": 0} | parse_overrides(options.set)
+    config = load(options.config, overrides)
+    if config.data.folder is None:
+        config = load(options.config, overrides | {"data.folder": str(demo_folder(Path("runs")))})
+    training.check(config)
+    split, _ = read_training(Path(str(config.data.folder)))
+    loader, order = make_loader(config, split, torch.device("cpu"))
+    order.epoch = options.epoch
+    (batch,) = islice(loader, 1)
+    target = training.targets(batch, config, classes=len(split.classes))
+    sheet = draw.batch_sheet(
+        batch.images.permute(0, 2, 3, 1).numpy(),
+        batch.instances,
+        target.heatmap.numpy(),
+        split.classes,
+        caption=f"{options.config}: batch 1 of {len(order)}, epoch {options.epoch}, "
+        f"{config.data.width} x {config.data.height}, {len(batch.labels)} objects",
+    )
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG")
+    write_bytes(options.output, stream.getvalue())
+    print(f"{options.output}: {len(batch.counts)} images, {len(batch.labels)} objects")
+    return 0

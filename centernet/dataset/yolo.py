@@ -1,0 +1,215 @@
+"""YOLO folders -> COCO's lists.
+
+    data.yaml: names, train, val, test (an image folder, a .txt list of images, or several)
+    .../images/x.jpg  ->  .../labels/x.txt: a line `class cx cy w h` for each object
+
+Numbers are fractions of the upright image, 0 to 1; rounding beyond that is clipped. A line of
+`class x1 y1 x2 y2 x3 y3 ...` is a polygon, read as the box around it. An image without a label
+file has no objects. Paths start at data.yaml's folder, or at its `path` where that leads inside
+it; some exports write `../train/images` for `train/images`, which is read as that. Nothing outside
+the folder is read.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from centernet.dataset import images
+from centernet.dataset.source import PHOTOGRAPHS, UNKNOWN, Rows, Source
+from centernet.dataset.split import Problem
+from centernet.errors import UserError, one_line
+
+FILE = "data.yaml"
+TOLERANCE = 0.01  # beyond 0...1: rounding; more is a mistake
+
+
+def is_one(folder: Path) -> bool:
+    """Whether the folder has a data.yaml."""
+    return (folder / FILE).is_file()
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether the folder has such a split."""
+    return bool(read_file(folder / FILE).get(name))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The lists of one split, while they are read."""
+
+    images: Rows = field(default_factory=list)
+    annotations: Rows = field(default_factory=list)
+    places: dict[tuple[str, int], str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    labels: list[Path] = field(default_factory=list)
+
+
+def read(folder: Path, name: str) -> Source:
+    """A split's rows; UserError for a data.yaml that does not say where it is."""
+    file = folder / FILE
+    tree = read_file(file)
+    names = class_names(tree, file)
+    found = _Reading()
+    root = folder.resolve()
+    for id, image in enumerate(image_files(folder, tree, name), 1):
+        relative = image.relative_to(root).as_posix()
+        label = label_file(image)
+        found.places["image", id] = f"{file}: image {id} ({relative})"
+        H, W = images.size(image) or UNKNOWN
+        found.images.append({"id": id, "file_name": relative, "width": W, "height": H})
+        if label.is_file():
+            found.labels.append(label)
+            _objects(label, root, id, (W, H), len(names), found)
+    categories: Rows = [{"id": id, "name": one} for id, one in enumerate(names)]
+    rows = {"images": found.images, "annotations": found.annotations, "categories": categories}
+    truth = (file, *(folder / label.relative_to(root) for label in found.labels))
+    return Source(file, folder, rows, found.places, tuple(found.problems), truth)
+
+
+def read_file(file: Path) -> dict[str, Any]:
+    """The mapping in a data.yaml, read by a safe loader; UserError for anything else."""
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(f"{file}: {reason}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not YAML: {one_line(str(error))}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: not YOLO's: expected names, train and val")
+    return tree
+
+
+def class_names(tree: dict[str, Any], file: Path) -> list[str]:
+    """Names in the order of their numbers: a list, or a mapping of all numbers from 0."""
+    names = tree.get("names")
+    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{file}: names: needs a list, or a mapping of the numbers from 0 to names")
+    return [str(name) for name in names]
+
+
+def image_files(folder: Path, tree: dict[str, Any], name: str) -> list[Path]:
+    """The images of a split, sorted, each once; UserError for an entry that leads nowhere."""
+    entries = tree.get(name)
+    entries = [entries] if isinstance(entries, str) else entries
+    if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
+        raise UserError(f"{folder / FILE}: {name}: needs an image folder or a .txt list of images")
+    found: set[Path] = set()
+    for entry in entries:
+        place = inside(folder, entry, tree.get("path"))
+        if place is None:
+            raise UserError(f"{folder / FILE}: {name}: there is no {entry} in the data folder")
+        found |= set(_listed(folder, place) if place.suffix == ".txt" else _below(folder, place))
+    return sorted(found)
+
+
+def inside(folder: Path, entry: str, path: object = None, base: Path | None = None) -> Path | None:
+    """The file or folder that an entry names, if it lies in the data folder."""
+    root, start = folder.resolve(), base or folder
+    plain = entry.replace("\\", "/")
+    shortened = plain
+    while shortened.startswith(("../", "./")):
+        shortened = shortened.partition("/")[2]
+    candidates = [start / plain, start / shortened, folder / plain, folder / shortened]
+    if isinstance(path, str):
+        candidates.insert(0, folder / path / plain)
+    for one in candidates:
+        resolved = one.resolve()
+        if resolved.is_relative_to(root) and resolved.exists():
+            return resolved
+    return None
+
+
+def _below(folder: Path, place: Path) -> Iterator[Path]:
+    """Every image in a folder, at any depth."""
+    for file in place.rglob("*"):
+        if file.suffix.lower() in PHOTOGRAPHS and file.is_file():
+            yield _within(folder, file)
+
+
+def _listed(folder: Path, file: Path) -> Iterator[Path]:
+    """Every image that a list names."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{file}: not a readable text file") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            image = inside(folder, line.strip(), base=file.parent)
+            if image is None:
+                rule = f"there is no {line.strip()} in the data folder"
+                raise UserError(f"{file}: line {number}: {rule}")
+            yield image
+
+
+def _within(folder: Path, file: Path) -> Path:
+    """The file itself; UserError for a link that leaves the folder."""
+    resolved = file.resolve()
+    if not resolved.is_relative_to(folder.resolve()):
+        raise UserError(f"{file}: the file leaves the data folder")
+    return resolved
+
+
+def label_file(image: Path) -> Path:
+    """`labels/x.txt` beside the last `images/` of the path; without one, in the same folder."""
+    parts = list(image.with_suffix(".txt").parts)
+    for index in reversed(range(len(parts) - 1)):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts)
+
+
+def _objects(
+    file: Path, root: Path, image: int, size: tuple[int, int], classes: int, found: _Reading
+) -> None:
+    """Add the rows of an image's objects."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        found.problems.append(Problem(str(file), "not a readable text file"))
+        return
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = f"{file}: line {number}"
+        try:
+            label, box = row(line, classes=classes)
+        except ValueError as error:
+            found.problems.append(Problem(place, str(error)))
+            continue
+        id = len(found.annotations) + 1
+        W, H = size
+        found.places["annotation", id] = place
+        bbox = [box[0] * W, box[1] * H, (box[2] - box[0]) * W, (box[3] - box[1]) * H]
+        found.annotations.append(
+            {"id": id, "image_id": image, "category_id": label, "bbox": bbox, "iscrowd": 0}
+        )
+
+
+def row(line: str, *, classes: int) -> tuple[int, tuple[float, float, float, float]]:
+    """Class and xyxy box in fractions of a label's line; ValueError names the rule it breaks."""
+    first, *rest = line.split()
+    try:
+        label, numbers = float(first), [float(word) for word in rest]
+    except ValueError:
+        raise ValueError("needs numbers: class cx cy w h, or class and a polygon") from None
+    if label not in range(classes):
+        raise ValueError(f"unknown class {first}, names has 0 to {classes - 1}")
+    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
+        raise ValueError(
+            f"needs class cx cy w h, or class and a polygon, got {len(rest) + 1} words"
+        )
+    if not all(math.isfinite(n) and -TOLERANCE <= n <= 1 + TOLERANCE for n in numbers):
+        raise ValueError("a number outside 0...1: boxes are fractions of their image")
+    if len(numbers) == 4:
+        cx, cy, w, h = numbers
+        return int(label), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+    x, y = numbers[::2], numbers[1::2]
+    return int(label), (min(x), min(y), max(x), max(y))

@@ -1,0 +1,299 @@
+"""What each command of `centernet` takes, and what its --help says."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    """A command whose help begins with the line that the list of commands shows."""
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    added.description = f"{summary[0].upper()}{summary[1:]}."
+    return added
+
+
+def train_options(train: argparse.ArgumentParser) -> None:
+    """What `centernet train` takes."""
+    train.description = """\
+Train a detector on a data folder and keep the weights of the highest val AP.
+Typed again, the same command goes on where the training was."""
+    train.epilog = """\
+For example:
+  centernet train --config light --set data.folder=FOLDER --set train.epochs=20"""
+    add_config(train)
+    train.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="for weights and curves (default: runs/train/CONFIG-DATA)",
+    )
+    train.add_argument(
+        "--log",
+        choices=("tensorboard", "wandb", "none"),
+        default="tensorboard",
+        help="where the curves go (default: %(default)s)",
+    )
+
+
+def evaluate_options(evaluate: argparse.ArgumentParser) -> None:
+    """What `centernet evaluate` takes."""
+    evaluate.description = """\
+Print the 12 COCO numbers of a detector on a split, each class's AP, and what its
+errors cost: by how many points AP50 would rise without those of a kind (TIDE,
+Bolya et al. 2020). With --output also written as metrics.json, precision-recall
+curves, a confusion matrix (at IoU 0.5) and a chart of the errors."""
+    evaluate.epilog = """\
+For example:
+  centernet evaluate --weights best.safetensors --data FOLDER --flip --output report"""
+    add_weights(evaluate)
+    evaluate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="COCO data")
+    evaluate.add_argument(
+        "--split",
+        default="val",
+        choices=("train", "val", "test"),
+        help="images to evaluate on (default: %(default)s)",
+    )
+    evaluate.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="for numbers and charts (default: none)"
+    )
+    evaluate.add_argument(
+        "--score",
+        type=fraction,
+        default=0.3,
+        help="lowest score in the confusion matrix and in the number of errors; AP counts every "
+        "detection (default: %(default)s)",
+    )
+    evaluate.add_argument(
+        "--flip", action="store_true", help="average the heatmaps with those of the mirrored image"
+    )
+    evaluate.add_argument(
+        "--scales",
+        type=scales,
+        default=(1.0,),
+        metavar="S,S,...",
+        help="sizes of the network's input, times the trained one, merged by NMS: 0.75,1,1.25 "
+        "(default: 1)",
+    )
+    evaluate.add_argument(
+        "--evaluator",
+        choices=("pycocotools", "faster-coco-eval"),
+        default="pycocotools",
+        help="who computes AP; both find the same (default: %(default)s)",
+    )
+    add_batch(evaluate)
+    add_device(evaluate)
+
+
+def predict_options(predict: argparse.ArgumentParser) -> None:
+    """What `centernet predict` takes."""
+    predict.description = """\
+Detect objects in images and videos: write pictures (.png) and videos (.mp4) with
+boxes, or print JSON lines. What cannot be read is named in a line, the rest is
+done, and the exit status is 2."""
+    predict.epilog = """\
+For example:
+  centernet predict --weights best.safetensors street.jpg photos/ "more/**/*.png" drive.mp4
+  centernet predict --weights model.onnx --json --shown 0 photos/ > boxes.jsonl"""
+    add_weights(predict)
+    add_sources(predict)
+
+
+def add_sources(predict: argparse.ArgumentParser) -> None:
+    """What to detect objects in, and what to make of them."""
+    predict.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help='image, video, folder of them, or pattern in quotes ("*.jpg", "photos/**/*.png")',
+    )
+    predict.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/predict"),
+        metavar="FOLDER",
+        help="for pictures and videos (default: %(default)s)",
+    )
+    predict.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON line for each image or frame (boxes: x1, y1, x2, y2 in pixels), and "
+        "write no pictures",
+    )
+    predict.add_argument(
+        "--shown",
+        type=fraction,
+        default=0.3,
+        metavar="SCORE",
+        help="lowest score drawn or printed; 0 shows all (default: %(default)s)",
+    )
+    add_batch(predict)
+    add_device(predict)
+
+
+def export_options(export: argparse.ArgumentParser) -> None:
+    """What `centernet export` takes."""
+    export.description = """\
+Write a detector as an ONNX file, and keep it only if ONNX Runtime finds torch's
+boxes on real images (within 0.1 pixels, scores within 0.001).
+
+  images[B, 3, height, width] uint8, RGB
+    -> boxes[B, K, 4] x1, y1, x2, y2 in pixels of the network's input
+       scores[B, K], best first; 0 is no detection
+       labels[B, K], index into the classes
+
+Normalisation, decoding and NMS are in the graph, B is free; classes, size and
+letterbox are in the metadata. centernet predict and evaluate read the file."""
+    export.epilog = """\
+For example:
+  centernet export --weights best.safetensors --images FOLDER/images --output model.onnx"""
+    export.add_argument(
+        "--weights", type=Path, required=True, metavar="FILE", help="best.safetensors of a training"
+    )
+    export.add_argument(
+        "--images", required=True, metavar="FOLDER", help="images to compare on: the first 16"
+    )
+    export.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .onnx file")
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """The option that says where the network runs."""
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the network runs; auto: on a GPU if there is one (default: %(default)s)",
+    )
+
+
+def add_batch(command: argparse.ArgumentParser) -> None:
+    """The option that says how many images the network gets at once."""
+    command.add_argument(
+        "--batch",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="images at a time; changes no result (default: %(default)s)",
+    )
+
+
+def add_weights(command: argparse.ArgumentParser) -> None:
+    """The option that names a trained model."""
+    command.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="best.safetensors of a training, or the .onnx file of an export",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    return within(text, 0, 1)
+
+
+def scales(text: str) -> tuple[float, ...]:
+    """`0.75,1,1.25`."""
+    return tuple(within(part, 0.25, 4) for part in text.split(","))
+
+
+def within(text: str, low: float, high: float) -> float:
+    """A number between two."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"a number from {low} to {high}, got {text!r}")
+    return value
+
+
+def overfit_options(overfit: argparse.ArgumentParser) -> None:
+    """What `centernet overfit` takes."""
+    overfit.description = """\
+Train on 8 images, not augmented, until AP50 on them is above 90; if it does not
+get there, say what is in the way: the data, a loss, the learning rate, decoding.
+Exit status 1 if it did not."""
+    overfit.epilog = """\
+For example:
+  centernet overfit --config light --data FOLDER"""
+    overfit.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="data folder (default: the config's)"
+    )
+    add_config(overfit)
+    overfit.add_argument(
+        "--steps", type=positive, default=300, help="give up after so many (default: %(default)s)"
+    )
+
+
+def check_options(check: argparse.ArgumentParser) -> None:
+    """What `centernet check-data` takes."""
+    check.description = """\
+Print what is in a data folder (classes, box sizes against the stride, a better
+input size, objects that share a cell, near-duplicates) and every defect of it.
+Exit status 2 if one of them would stop a training."""
+    check.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="COCO (images/, train.json, ...), Pascal VOC or YOLO",
+    )
+    check.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="for the card as JSON and as a picture"
+    )
+    check.add_argument("--config", default="default", help="for its size (default: %(default)s)")
+    check.add_argument("--height", type=positive, help="pixels of the network input, if another")
+    check.add_argument("--width", type=positive, help="likewise")
+
+
+def convert_options(convert: argparse.ArgumentParser) -> None:
+    """What `centernet convert` takes."""
+    convert.add_argument("folder", type=Path, metavar="FOLDER", help="Pascal VOC or YOLO data")
+    convert.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new one")
+
+
+def batch_options(batch: argparse.ArgumentParser) -> None:
+    """What `centernet draw-batch` takes."""
+    add_config(batch)
+    batch.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .png file")
+    batch.add_argument(
+        "--epoch", type=positive, default=1, help="whose first batch (default: %(default)s)"
+    )
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """The options that make a config."""
+    command.add_argument(
+        "--config", default="default", help="preset or YAML file (default: %(default)s)"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a config field, such as optim.lr=1.0e-3; may be given more than once",
+    )
+
+
+Add = Callable[[argparse.ArgumentParser], None]
+COMMANDS: dict[str, tuple[str, Add]] = {
+    "train": ("train a detector, or go on training it", train_options),
+    "overfit": ("learn 8 images by heart, or say what is in the way", overfit_options),
+    "evaluate": ("COCO numbers on a split, and its errors", evaluate_options),
+    "predict": ("detect objects in images and videos", predict_options),
+    "export": ("write a detector as ONNX, checked against torch", export_options),
+    "check-data": ("what is in a data folder, and every defect of it", check_options),
+    "convert": ("write a Pascal VOC or YOLO folder as COCO", convert_options),
+    "draw-batch": ("draw a batch as the network sees it", batch_options),
+}

@@ -1,0 +1,46 @@
+"""What a person points at (files, folders, patterns) -> image and video files."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from centernet.errors import UserError
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+def is_video(file: Path) -> bool:
+    """By its name."""
+    return file.suffix.lower() in VIDEOS
+
+
+def find(words: Sequence[str]) -> list[Path]:
+    """Files as given, folders as the images and videos in them, patterns as what matches them.
+
+    In order, each file once; UserError for a word that leads to none.
+    """
+    files: dict[Path, None] = {}
+    for word in words:
+        files |= dict.fromkeys(behind(word))
+    return list(files)
+
+
+def behind(word: str) -> list[Path]:
+    """The files that one word names; `**` in a pattern goes into folders."""
+    path = Path(word)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in PHOTOGRAPHS + VIDEOS)
+        if not inside:
+            raise UserError(f"{path}: no image or video in this folder")
+        return inside
+    if not glob.has_magic(word):
+        raise UserError(f"{path}: no such file or folder")
+    names = glob.glob(word, recursive=True)  # noqa: PTH207  # Path.glob refuses absolute patterns
+    matches = sorted(Path(name) for name in names)
+    files = [match for match in matches if match.is_file()]
+    if not files:
+        raise UserError(f"{word}: no file has such a name")
+    return files

@@ -1,0 +1,104 @@
+"""Video files <-> RGB frames, by OpenCV."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet; read when the first video is opened
+# a file that claims to be a playlist cannot make FFmpeg open a connection
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file"
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from centernet.errors import UserError
+
+CODEC = "mp4v"  # MPEG-4, which OpenCV's wheels can write everywhere
+USUAL_RATE = 25.0  # frames a second, where a file does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """An open video: about how many frames it has (none: it does not say), and their rate."""
+
+    file: Path
+    capture: Any  # cv2.VideoCapture, which has no useful type
+    count: int | None
+    rate: float  # frames a second
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Each frame in order, RGB[H, W, 3], turned upright."""
+        while True:
+            whole, frame = self.capture.read()
+            if not whole:
+                return
+            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Video]:
+    """A video to read; UserError if it is none."""
+    if not file.stat().st_size:
+        raise UserError(f"{file}: the video is empty")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    capture = cv2.VideoCapture(str(file.resolve()), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise UserError(f"{file}: not a video that can be read")
+        count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        usable = np.isfinite(rate) and 0 < rate <= 1000
+        yield Video(
+            file, capture, int(count) if count > 0 else None, float(rate) if usable else USUAL_RATE
+        )
+    finally:
+        capture.release()
+
+
+class Recorder:
+    """An .mp4 of RGB frames, all of the first one's size; it is there whole or not at all."""
+
+    def __init__(self, file: Path, *, rate: float) -> None:
+        """Nothing is written before the first frame."""
+        self.file, self.rate = file, rate
+        self.writer: Any = None
+        self.scratch: Path | None = None
+        self.size = (0, 0)
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Append a frame[H, W, 3]; UserError if it cannot be encoded."""
+        if self.writer is None:
+            self._start(frame)
+        fits = frame.shape[1::-1] == self.size
+        whole = frame if fits else cv2.resize(frame, self.size)
+        self.writer.write(cv2.cvtColor(whole, cv2.COLOR_RGB2BGR))
+
+    def _start(self, frame: NDArray[np.uint8]) -> None:
+        folder = self.file.parent
+        descriptor, name = tempfile.mkstemp(prefix=f".{self.file.name}-", suffix=".mp4", dir=folder)
+        os.close(descriptor)
+        self.scratch, self.size = Path(name), frame.shape[1::-1]
+        code = cv2.VideoWriter.fourcc(*CODEC)
+        self.writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, self.rate, self.size)
+        if not self.writer.isOpened():
+            raise UserError(f"{self.file}: OpenCV cannot write this video")
+
+    def __enter__(self) -> "Recorder":
+        """Itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Keep the file, or what there is of it goes away."""
+        if self.writer is not None:
+            self.writer.release()
+        if self.scratch is None:
+            return
+        if kind is None:
+            self.scratch.chmod(0o644)
+            self.scratch.replace(self.file)
+        else:
+            self.scratch.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""The data card counts what a training would meet, and names what it finds."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from centernet import cli
+from centernet.card import data_card
+from centernet.dataset import card, coco, duplicates, formats
+from centernet.dataset.split import Split
+
+AT: dict[str, Any] = {"height": 96, "width": 128, "letterbox": True}
+
+
+@pytest.fixture(scope="module")
+def splits(data: Path) -> list[Split]:
+    return [coco.read(data, name) for name in formats.SPLITS]
+
+
+def test_the_card_counts_what_is_there_and_is_a_picture(splits: list[Split]) -> None:
+    found, png = data_card(splits, **AT)
+    assert json.loads(json.dumps(found)) == found
+    train = found["splits"]["train"]
+    assert (train["images"], train["median_height"], train["median_width"]) == (24, 96, 128)
+    assert train["boxes"] == sum(one["boxes"]["train"] for one in found["classes"])
+    assert [one["name"] for one in found["classes"]] == ["zero", "one", "four"]
+    counts = splits[0].frequencies()
+    assert found["imbalance"] == pytest.approx(counts.max() / counts.min(), abs=0.01)
+    assert found["boxes"]["count"] == counts.sum()
+    assert found["defects"] == []
+    picture = Image.open(io.BytesIO(png))
+    assert picture.format == "PNG" and picture.width > picture.height > 500
+
+
+def truth(boxes: list[tuple[float, ...]], labels: list[int], split: Split) -> Split:
+    """A split of one 128 x 96 image with these objects."""
+    from dataclasses import replace
+
+    record = replace(
+        split.records[0],
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        areas=np.ones(len(boxes)),
+        crowd=np.zeros(len(boxes), bool),
+    )
+    return replace(split, records=(record,))
+
+
+def test_objects_are_lost_where_two_centres_of_a_class_share_a_cell(splits: list[Split]) -> None:
+    boxes = [
+        (10, 10, 20, 20),
+        (8, 8, 23, 23),
+        (11, 11, 20, 20),
+        (60, 60, 70, 70),
+        (124, 92, 128, 96),
+    ]
+    one = truth(boxes, [0, 0, 1, 0, 2], splits[0])
+    found = card.facts([one], (), **AT, stride=4)
+    assert found["lost"]["train"] == {"of_class": 1, "of_any": 2, "outside": 0}
+    smaller = card.facts([one], (), height=64, width=64, letterbox=False, stride=4)
+    assert smaller["lost"]["train"]["of_any"] >= 2
+    assert found["boxes"]["below_a_cell"] == 0 and found["boxes"]["below_wanted"] == 5
+
+
+def test_a_thousand_objects_and_none_at_all(splits: list[Split]) -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, (120, 88), (1000, 2))
+    crowded = truth(np.hstack([corners, corners + 8]).tolist(), [0] * 1000, splits[0])
+    assert card.facts([crowded], (), **AT, stride=4)["lost"]["train"]["of_class"] > 400
+    found, png = data_card([truth([], [], splits[0])], **AT)
+    assert found["splits"]["train"]["empty_images"] == 1 and found["imbalance"] is None
+    assert found["suggested"]["height"] is None and png.startswith(b"\x89PNG")
+    assert found["boxes"]["side_pixels"] == [None] * 5
+
+
+@pytest.mark.parametrize(("side", "expected"), [(16, (96, 128)), (32, (64, 64)), (4, (96, 128))])
+def test_the_suggested_size_gives_small_boxes_four_cells(
+    side: int, expected: tuple[int, int], splits: list[Split]
+) -> None:
+    one = truth([(10, 10, 10 + side, 12 + side)] * 3, [0, 1, 2], splits[0])
+    found = card.suggested(one, stride=4)
+    assert (found["height"], found["width"]) == expected
+
+
+def test_near_duplicates_are_found_within_and_across_splits_but_nothing_else(
+    own_data: Path, splits: list[Split]
+) -> None:
+    assert list(duplicates.pairs(splits)) == []
+    images = own_data / "images"
+    original = Image.open(images / "train-0000.jpg").convert("RGB")
+    brighter = original.point(lambda value: value * 0.8 + 30)
+    brighter.resize((64, 48)).resize((128, 96)).save(images / "train-0003.jpg", quality=60)
+    original.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(images / "val-0002.jpg", quality=80)
+    found = list(duplicates.pairs([coco.read(own_data, name) for name in formats.SPLITS]))
+    names = {
+        (one.left[1].file.name, one.right[1].file.name, one.across, one.mirrored) for one in found
+    }
+    assert names == {
+        ("train-0000.jpg", "train-0003.jpg", False, False),
+        ("train-0000.jpg", "val-0002.jpg", True, True),
+        ("train-0003.jpg", "val-0002.jpg", True, True),
+    }
+    listed = card.near_duplicates([coco.read(own_data, name) for name in formats.SPLITS])
+    assert (listed["within"], listed["across"]) == (1, 2)
+    assert listed["pairs"][0]["images"][1] == {"split": "val", "id": 3, "file": "val-0002.jpg"}
+
+
+def test_the_command_writes_the_card_and_names_defects(
+    edit: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def spoil(tree: dict[str, Any]) -> None:
+        tree["categories"][0]["name"] = "$\\frac{ \u4e2d"  # neither mathematics nor in the font
+        tree["annotations"][0]["bbox"] = [1, 1, 0, 0]
+
+    folder = edit(spoil)
+    shutil.copy(folder / "images/val-0000.jpg", folder / "images/val-0001.jpg")
+    words = ["check-data", str(folder), "--output", str(tmp_path / "card")]
+    assert cli.main([*words, "--height", "96", "--width", "128"]) == 2  # categories differ
+    out = capsys.readouterr().out
+    assert "skipped: " in out and "annotation 1 of image 1: a box without area" in out
+    assert "at 128 x 96 (stretch)" in out and "1 within a split, 0 across" in out
+    written = json.loads((tmp_path / "card/card.json").read_text())
+    assert written["format"] == "COCO" and written["network"]["height"] == 96
+    assert {one["rule"] for one in written["defects"]} == {
+        "a box without area, skipped", "its categories differ from those of train.json",
+    }  # fmt: skip
+    assert (tmp_path / "card/card.png").read_bytes().startswith(b"\x89PNG")
+    assert cli.main([*words, "--height", "100"]) == 2
+    assert "data.height: Input should be a multiple of 32" in capsys.readouterr().err
+
+
+def test_a_batch_is_drawn_as_the_network_sees_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = [f"data.folder={data}", "data.height=64", "data.width=96", "augment.mosaic_p=1.0"]
+    settings = [word for value in values for word in ("--set", value)]
+    pictures = []
+    for epoch in ("1", "1", "2"):
+        words = ["--config", "light", *settings, "--epoch", epoch]
+        assert cli.main(["draw-batch", *words, "--output", str(tmp_path / "b.png")]) == 0
+        pictures.append((tmp_path / "b.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+    assert "b.png: 8 images" in capsys.readouterr().out
+    sheet = np.asarray(Image.open(tmp_path / "b.png"))
+    assert sheet.shape[1] > 1200 and (sheet[-5] == 255).all(1).any()
+    with pytest.raises(SystemExit):
+        cli.main(["draw-batch", "--epoch", "0", "--output", "x.png"])
+
+
+def test_the_heatmap_lies_over_its_objects() -> None:
+    from centernet.draw import heatmap_on
+
+    heatmap = np.zeros((2, 12, 24), np.float32)
+    heatmap[1, 3, 20] = 1.0
+    picture = np.asarray(heatmap_on(np.full((48, 96, 3), 100, np.uint8), heatmap, side=96))
+    assert picture.shape == (48, 96, 3)
+    bright = np.argwhere(picture.max(2) > 200)
+    assert bright.min(0).tolist() == [12, 80] and bright.max(0).tolist() == [15, 83]
