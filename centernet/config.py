@@ -6,7 +6,7 @@ Optuna parameter and MLflow parameter.
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import reduce
+from functools import cache, reduce
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -196,9 +196,10 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def field_paths() -> list[str]:
+@cache
+def field_paths() -> tuple[str, ...]:
     """Every config field's dotted path, in order."""
-    return list(flatten(Config().model_dump()))
+    return tuple(flatten(Config().model_dump()))
 
 
 def check_path(path: str) -> None:

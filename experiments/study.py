@@ -215,8 +215,14 @@ class Spent:
 
 def spent(study: optuna.Study) -> list[Spent]:
     """All trials that have begun and are not waiting: a running one may use all its epochs."""
-    return [Spent(True, trial.last_step or 0, score(trial)) for trial in finished(study)] + [
-        Spent(False, trial.user_attrs.get(EPOCHS, 0), None) for trial in running(study)
+    # of one reading: a trial that ends meanwhile must not be missed by both
+    trials = study.get_trials(deepcopy=False)
+    return [
+        Spent(True, trial.last_step or 0, score(trial))
+        if trial.state.is_finished()
+        else Spent(False, trial.user_attrs.get(EPOCHS, 0), None)
+        for trial in trials
+        if trial.state != TrialState.WAITING
     ]
 
 
