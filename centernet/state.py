@@ -14,8 +14,7 @@ from centernet.model import CenterNet, build
 from centernet.optim import OPTIMIZERS, parameter_groups
 from centernet.structures import Epoch
 
-# may change on resuming
-FREE = {
+FREE = {  # change no result, so they may change on resuming
     "data.folder",
     "data.workers",
     "data.cache",

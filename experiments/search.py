@@ -24,6 +24,7 @@ from centernet.dataset.split import Split
 from centernet.errors import UserError
 from centernet.presets import load, parse_overrides
 from centernet.seed import cores
+from centernet.state import FREE
 from centernet.train import check
 from experiments import display, finalists, launch, report, search_space, settings, study
 from experiments.budget import Budget
@@ -42,14 +43,6 @@ from experiments.suggest import candidates
 from experiments.tracking import Tracker, connect
 from experiments.warm_start import first_points
 
-FREE = (  # change no result
-    "data.folder",
-    "data.workers",
-    "data.cache",
-    "data.cache_mb",
-    "data.cache_disk_mb",
-    "train.device",
-)
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 
