@@ -6,10 +6,12 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader
 
+from centernet import distributed
 from centernet.augment import Augmenter
 from centernet.config import Config
 from centernet.dataset.loader import Batch, Order, Samples, default_workers, training_loader
 from centernet.dataset.split import Split
+from centernet.errors import UserError
 from centernet.optim import learning_rate, peak_rate
 
 
@@ -36,7 +38,14 @@ def make_loader(
         batch_size=config.optim.batch_size,
         balance=config.data.balance,
         seed=config.train.seed,
+        share=distributed.share(),
     )
+    parts = distributed.world() * config.optim.accumulate
+    if distributed.world() > 1 and len(split) // len(order) < parts:
+        raise UserError(
+            f"optim.batch_size: {config.optim.batch_size} images for {distributed.world()} "
+            f"processes with optim.accumulate={config.optim.accumulate}: fewer than one for each"
+        )
     workers = default_workers(device) if config.data.workers is None else config.data.workers
     augmented = samples(config, split, Augmenter(**config.augment.model_dump()))
     return training_loader(augmented, order, workers=workers), order

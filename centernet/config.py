@@ -136,6 +136,7 @@ class Train(Section):
     ema_warmup: Annotated[float, Field(ge=1)] = 10.0  # slower above; 1: the full decay at once
     evaluate_every: Annotated[int, Field(ge=1)] = 1  # epochs; the last is always evaluated
     checkpoint_every: Annotated[int, Field(ge=1)] = 1  # epochs
+    sync_batchnorm: bool = True  # torchrun: statistics over the batches of all processes
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = (
         None  # of a CPU operator; none: every core

@@ -19,8 +19,9 @@ def generator(*parts: int | str) -> torch.Generator:
 
 
 def cores() -> int:
-    """CPUs that this process may use, which in a container are fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs for this process: those it may use, divided by the processes that torchrun started."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (own or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def set_up(*, threads: int, deterministic: bool, cudnn_benchmark: bool) -> None:

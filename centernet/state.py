@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from centernet import checkpoint, seed
+from centernet import checkpoint, distributed, seed
 from centernet.config import Config, differences, flatten, resolve
 from centernet.dataset.split import Split
 from centernet.ema import Ema
@@ -29,6 +30,7 @@ class State:
     """What changes while training."""
 
     model: CenterNet
+    network: nn.Module  # what is called to train: the model, or what shares it with other processes
     ema: Ema
     optimizer: torch.optim.Optimizer
     epochs: list[Epoch]
@@ -48,7 +50,8 @@ def make_state(config: Config, classes: int, device: torch.device) -> State:
         groups, momentum=config.optim.momentum, nesterov=config.optim.nesterov
     )
     ema = Ema(model, decay=config.train.ema_decay, warmup=config.train.ema_warmup)
-    return State(model, ema, optimizer, [])
+    network = distributed.parallel(model, sync_batchnorm=config.train.sync_batchnorm)
+    return State(model, network, ema, optimizer, [])
 
 
 def save(state: State, config: Config, file: Path, splits: tuple[Split, Split]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class Maps:
     offset: Tensor
     mask: Tensor | None = None
     label: Tensor | None = None
+
+    def split(self, images: list[int]) -> "list[Maps]":
+        """The maps of the first so many images, of the next, and so on."""
+        fields = (self.heatmap, self.size, self.offset, self.mask, self.label)
+        parts = [[None] * len(images) if f is None else split(f, images) for f in fields]
+        return [Maps(*part) for part in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

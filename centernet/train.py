@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from centernet import checkpoint, seed
+from centernet import checkpoint, distributed, seed
 from centernet.assemble import make_loader, make_schedule, samples
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
@@ -23,7 +23,7 @@ from centernet.dataset.loader import Batch, Samples, in_order
 from centernet.encode import encode
 from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
-from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, losses
+from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, Counts, losses
 from centernet.model import check_model
 from centernet.optim import OPTIMIZERS, SCHEDULES
 from centernet.predict import detect, weights_record
@@ -88,10 +88,12 @@ def train_stepwise(config: Config, folder: Path) -> Generator[Step | Epoch, None
         order.epoch = len(state.epochs) + 1
         epoch = yield from run_epoch(state, loader, val, config, order.epoch, device)
         state.epochs.append(epoch)
-        if epoch.best:
+        writes = distributed.rank() == 0
+        if epoch.best and writes:
             record = weights_record(config, splits[0].classes)
             checkpoint.write(folder / BEST, state.ema.model.state_dict(), record)
-        if epoch.number % config.train.checkpoint_every == 0 or is_over(state.epochs, config):
+        due = epoch.number % config.train.checkpoint_every == 0 or is_over(state.epochs, config)
+        if due and writes:
             save(state, config, folder / LAST, splits)
         yield epoch
 
@@ -175,25 +177,33 @@ def train_step(state: State, batch: Batch, config: Config, rate: float) -> dict[
         group["lr"] = rate * group["factor"]
     state.optimizer.zero_grad(set_to_none=True)
     means: dict[str, torch.Tensor] = {}
-    for part in batch.split(config.optim.accumulate):
-        share = len(part.counts) / len(batch.counts)
-        terms = {name: term * share for name, term in loss_terms(state, part, config).items()}
-        terms["total"].backward()  # type: ignore[no-untyped-call]  # torch
+    target = targets(batch, config, classes=state.model.classes)
+    counts = Counts(*map(distributed.summed, Counts.of(target)))
+    parts = batch.split(config.optim.accumulate)
+    wanted = target.split([len(part.counts) for part in parts])
+    for number, (part, maps) in enumerate(zip(parts, wanted, strict=True), 1):
+        with distributed.exchanging(state.network, now=number == len(parts)):
+            terms = loss_terms(state, part, maps, counts, config)
+            loss = terms["total"] * distributed.world()  # the gradients will be their mean
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
         means = {name: means.get(name, 0.0) + term.detach() for name, term in terms.items()}
+    totals = distributed.summed(torch.stack(list(means.values())))
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
     state.optimizer.step()
     state.ema.update(state.model)
-    return means | {"gradient": norm}
+    return dict(zip(means, totals, strict=True)) | {"gradient": norm}
 
 
-def loss_terms(state: State, batch: Batch, config: Config) -> dict[str, torch.Tensor]:
-    """Encode the truth, predict, compare."""
-    target = targets(batch, config, classes=state.model.classes)
+def loss_terms(
+    state: State, batch: Batch, target: Maps, counts: Counts, config: Config
+) -> dict[str, torch.Tensor]:
+    """Predict, compare."""
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=mixed(config, batch)):
-        predicted = state.model(batch.images)
+        predicted = state.network(batch.images)
     return losses(
         predicted,
         target,
+        counts=counts,
         heatmap_weight=config.loss.heatmap_weight,
         size_weight=config.loss.size_weight,
         offset_weight=config.loss.offset_weight,
@@ -234,19 +244,23 @@ def validate(
     model: nn.Module, val: Samples, config: Config, number: int, device: torch.device
 ) -> Generator[Step, None, dict[str, float]]:
     """COCO metrics of a model on val, in original pixels."""
-    detections: list[Detections] = []
-    batches = math.ceil(len(val) / config.optim.batch_size)
-    for done, batch in enumerate(in_order(val, batch_size=config.optim.batch_size), 1):
-        images = batch.images.to(device)
-        detections += detect(
+    found: dict[int, Detections] = {}
+    size, (rank, processes) = config.optim.batch_size, distributed.share()
+    batches = math.ceil(len(val) / size / processes)
+    for done, batch in enumerate(in_order(val, batch_size=size, share=(rank, processes))):
+        detections = detect(
             model,
-            images,
+            batch.images.to(device),
             batch.placements,
             stride=config.model.stride,
             **config.decode.model_dump(),
         )
-        yield Step(number, "evaluating", done, batches)
-    return evaluate(detections, val.split)
+        found |= enumerate(detections, (done * processes + rank) * size)
+        yield Step(number, "evaluating", done + 1, batches)
+    top_k = config.decode.top_k
+    return evaluate(
+        distributed.gathered(found, count=len(val), top_k=top_k, device=device), val.split
+    )
 
 
 def choose_device(name: str) -> torch.device:

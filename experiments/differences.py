@@ -17,6 +17,7 @@ FACTS = {
     "libc": "hardware",
     "device": "device",
     "threads": "threads",
+    "pretrained": "pretrained",
 }
 GPU = ("gpu", "cuda", "cudnn")
 TRAINS = "centernet/"  # the sources that decide a training's bits; the others start, log and judge

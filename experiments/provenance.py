@@ -39,10 +39,20 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
         "device": choose_device(values["train.device"]).type,
         "mode": "deterministic" if values["train.deterministic"] else "fast",
         "threads": values["train.threads"] or cores(),
+        "pretrained": pretrained(values.get("model.pretrained")),  # older configs have none
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "seed": seed,
         "keys": {"init": key(seed, "init"), "epoch 1": key(seed, "epoch", 1)},
     }
+
+
+def pretrained(value: object) -> str | None:
+    """SHA-256 of the file of initial weights; none where they are no file, or not here.
+
+    Those of a package are known by its version, and downloaded ones by their name.
+    """
+    file = Path(str(value))
+    return hashlib.sha256(file.read_bytes()).hexdigest() if value and file.is_file() else None
 
 
 @cache  # what this process runs is what lay there when it began

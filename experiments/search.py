@@ -36,6 +36,7 @@ from experiments.lint import lint
 from experiments.lock import exclusive
 from experiments.methods import make_pruner, make_sampler
 from experiments.objective import Search
+from experiments.provenance import pretrained
 from experiments.run import CARD, as_yaml, keep_once
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
@@ -179,7 +180,9 @@ def study_name(name: str) -> str:
 def identity(space: SearchSpace, base: Config, splits: tuple[Split, Split]) -> dict[str, Any]:
     """What has to stay the same for trials of one study to be comparable."""
     free = {*FREE, *space.parameters, "train.threads"}  # the study keeps its threads itself
+    initial = pretrained(base.model.pretrained)
     return {
+        **({"pretrained weights": initial} if initial else {}),
         **space.question(),
         **{f"{split.name} data": split.fingerprint for split in splits},
         **{f"space {path}": text for path, text in space.identity().items()},

@@ -36,6 +36,7 @@ def test_an_identity_is_plain_json_and_differs_in_nothing_from_itself(
         ({"threads": 7}, "threads: 7 -> 2"),
         ({"cpu": "Other"}, "hardware cpu: Other -> {}"),
         ({"python": "3.9.1"}, "python: 3.9.1 -> {}"),
+        ({"pretrained": "0"}, "pretrained: 0 -> none"),
     ],
 )
 def test_one_change_is_named_and_nothing_else(
@@ -49,6 +50,16 @@ def test_one_change_is_named_and_nothing_else(
             then[fact] = value
     (found,) = differences(then, now)
     assert str(found) == named.format(found.now)
+
+
+def test_initial_weights_are_known_by_their_content(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    values = tiny_values(data) | {"train.seed": 0, "model.pretrained": str(file)}
+    found = []
+    for content in (b"1", b"1", b"2", None):
+        file.write_bytes(content) if content else file.unlink()
+        found.append(provenance.identity(values)["pretrained"])
+    assert found[0] == found[1] != found[2] is not None and found[3] is None
 
 
 def test_a_record_of_before_is_compared_in_what_it_says(now: dict[str, object]) -> None:

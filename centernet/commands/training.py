@@ -3,9 +3,13 @@
 import argparse
 import shlex
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from centernet import distributed
 from centernet import overfit as small
 from centernet import train as training
 from centernet.assemble import peak
@@ -27,10 +31,20 @@ def train(options: argparse.Namespace) -> int:
     name = f"{Path(options.config).stem}-{data.resolve().name}"
     folder: Path = options.output or Path("runs/train") / name
     training.check(config)
-    print(f"{name} -> {folder}{skipped(data)}\n{rate(config)}", flush=True)
+    with distributed.joined(training.choose_device(config.train.device)):
+        if distributed.rank() > 0:  # the first process tells, and writes
+            deque(training.train(config, folder), maxlen=0)
+            return 0
+        print(f"{name} -> {folder}{together()}{skipped(data)}\n{rate(config)}", flush=True)
+        run(config, folder, LOGGERS[options.log])
+    return 0
+
+
+def run(config: Config, folder: Path, logger: Callable[[Config, Path], Any]) -> None:
+    """Train, and tell of it."""
     epochs: list[Epoch] = []
     with (
-        LOGGERS[options.log](config, folder) as log,
+        logger(config, folder) as log,
         closing(training.train_stepwise(config, folder)) as events,
         StepProgress(config.train.epochs) as progress,
     ):
@@ -42,7 +56,11 @@ def train(options: argparse.Namespace) -> int:
             epochs.append(event)
             print(line(event, config.train.epochs), flush=True)
     print(summary(epochs, config, folder / training.BEST))
-    return 0
+
+
+def together() -> str:
+    """How many processes train."""
+    return f" ({distributed.world()} processes)" if distributed.world() > 1 else ""
 
 
 def with_data(config: Config) -> Config:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from centernet.dataset.split import Split
 from centernet.geometry import Placement, fit, place, to_network
 from centernet.seed import cores, generator, key
 from centernet.structures import Instances
+
+WHOLE = (0, 1)  # the share of a process that is alone: number, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,14 @@ class Batch:
         return [Instances(b, n) for b, n in zip(boxes, labels, strict=True)]
 
     def split(self, parts: int) -> "list[Batch]":
-        """The batch in at most so many parts of nearly equal size, in order."""
-        size = -(-len(self.counts) // parts)
+        """The batch in so many parts of nearly equal size, or one for each image, in order."""
+        images = len(self.counts)
+        parts = min(parts, images)
+        ends = [-(-images * part // parts) for part in range(parts + 1)]
         split = []
-        for start in range(0, len(self.counts), size):
-            one = slice(start, start + size)
-            objects = slice(sum(self.counts[:start]), sum(self.counts[: start + size]))
+        for start, end in pairwise(ends):
+            one = slice(start, end)
+            objects = slice(sum(self.counts[:start]), sum(self.counts[:end]))
             tensors = self.images[one], self.boxes[objects], self.labels[objects]
             split.append(Batch(*tensors, self.counts[one], self.placements[one]))
         return split
@@ -169,10 +174,22 @@ def resample(weights: Tensor, random: torch.Generator, indices: Tensor) -> Tenso
 class Order:
     """The batches of one epoch, as lists of draws: a permutation, or a balanced sample."""
 
-    def __init__(self, split: Split, *, batch_size: int, balance: float, seed: int) -> None:
-        """The order of an epoch depends on the seed and its number alone."""
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        balance: float,
+        seed: int,
+        share: tuple[int, int] = WHOLE,
+    ) -> None:
+        """The order of an epoch depends on the seed and its number alone.
+
+        share: this process's number, and of how many that take a part of each batch.
+        """
         self.weights = sampling_weights(split, balance=balance) if balance else None
         self.count, self.batch_size, self.seed = len(split), batch_size, seed
+        self.rank, self.processes = share
         self.epoch = 1
 
     def __len__(self) -> int:
@@ -189,8 +206,8 @@ class Order:
             Draw(index, key(self.seed, "augment", self.epoch, position))
             for position, index in enumerate(indices.tolist())
         ]
-        for part in np.array_split(np.arange(self.count), len(self)):
-            yield [draws[i] for i in part]
+        for batch in np.array_split(np.arange(self.count), len(self)):
+            yield [draws[i] for i in np.array_split(batch, self.processes)[self.rank]]
 
 
 def collate(samples: list[tuple[Tensor, Instances, Placement]]) -> Batch:
@@ -218,9 +235,12 @@ def training_loader(samples: Samples, order: Order, *, workers: int) -> DataLoad
     )
 
 
-def in_order(samples: Samples, *, batch_size: int) -> Iterator[Batch]:
-    """Every image once, as it is, in this process."""
-    for start in range(0, len(samples), batch_size):
+def in_order(
+    samples: Samples, *, batch_size: int, share: tuple[int, int] = WHOLE
+) -> Iterator[Batch]:
+    """Every image once, as it is; of several processes, each gets every so manieth batch."""
+    rank, processes = share
+    for start in range(rank * batch_size, len(samples), processes * batch_size):
         stop = min(start + batch_size, len(samples))
         yield collate([samples[Draw(index)] for index in range(start, stop)])
 

@@ -1,0 +1,157 @@
+"""One training in several processes: torchrun starts them, each takes its part of every batch.
+
+With the same batches a training comes out as in one process, but for the order of its sums: losses
+are divided by the objects of the whole batch, and batch norms see the whole batch. In one process
+nothing here does anything.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from centernet.structures import Detections
+
+
+def rank() -> int:
+    """Which process this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    return rank(), world()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Together with the other processes that torchrun started, if it did; each has its GPU."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    local = int(os.environ["LOCAL_RANK"])
+    alone = os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]  # all on this machine
+    if alone and Path("/sys/class/net/lo").exists():
+        for library in ("GLOO", "NCCL"):  # so nobody else need be able to connect
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+    if device.type == "cuda":
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def parallel(model: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
+    """What to call in place of the model: its gradients become the mean over the processes."""
+    if world() == 1:
+        return model
+    if sync_batchnorm:
+        synchronise(model)
+    return DistributedDataParallel(model)
+
+
+def synchronise(model: nn.Module) -> None:
+    """Let its batch norms see the batches of all processes; their names and tensors stay."""
+    from timm.layers import BatchNormAct2d, convert_sync_batchnorm  # late: a slow import
+
+    if next(model.parameters()).device.type == "cuda":
+        convert_sync_batchnorm(model)
+        return
+    for module in model.modules():  # torch's own works on GPUs only
+        if isinstance(module, BatchNormAct2d):
+            module.__class__ = SharedBatchNormAct
+        elif isinstance(module, nn.BatchNorm2d):
+            module.__class__ = SharedBatchNorm
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the images of all processes, on any device."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x[B, C, h, w], normalised by the mean and variance of every process's x."""
+        if not self.training:
+            return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        count = summed(torch.tensor(x.numel() / x.shape[1], device=x.device))
+        exact = x.to(self.running_mean.dtype)  # an autocast x is in half precision
+        mean = Total.apply(exact.sum((0, 2, 3))) / count
+        centred = exact - mean[:, None, None]
+        variance = Total.apply(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        normal: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        return normal.to(x.dtype)
+
+
+class SharedBatchNormAct(SharedBatchNorm):
+    """The same with timm's activation behind it."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x[B, C, h, w], normalised and activated."""
+        return self.act(self.drop(super().forward(x)))  # type: ignore[no-any-return]  # modules
+
+
+def exchanging(network: nn.Module, *, now: bool) -> AbstractContextManager[None]:
+    """A pass within exchanges its gradients, or adds them up for a later one that does."""
+    if isinstance(network, DistributedDataParallel) and not now:
+        return network.no_sync()
+    return nullcontext()
+
+
+class Total(torch.autograd.Function):
+    """The sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        """value[...], summed."""
+        return summed(value)
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        """The gradient of value[...]."""
+        return summed(gradients[0])
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum over all processes, without a gradient."""
+    if world() == 1:
+        return value
+    result = value.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(result)
+    return result
+
+
+def gathered(
+    found: dict[int, Detections], *, count: int, top_k: int, device: torch.device
+) -> list[Detections]:
+    """Detections of all `count` images; each process brings those that it has, by their index."""
+    if world() == 1:
+        return [found[index] for index in range(count)]
+    table = torch.zeros(count, top_k, 6, device=device)
+    for index, one in found.items():
+        rows = torch.cat([one.boxes, one.scores[:, None], one.labels[:, None]], 1)
+        table[index, : len(rows)] = rows
+    return [
+        Detections(rows[:, :4], rows[:, 4], rows[:, 5].long())
+        for rows in (rows[rows[:, 4] > 0] for rows in summed(table).cpu())
+    ]

@@ -1,0 +1,89 @@
+"""Two processes train as one does: same samples, same augmentations, same losses and metrics."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import tiny_values
+
+from centernet import checkpoint
+from centernet.assemble import make_loader
+from centernet.config import Config, resolve
+from centernet.dataset.coco import read_training
+from centernet.dataset.loader import Order
+from centernet.train import LAST, train
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
+
+def together(config: Config, folder: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """`centernet train` in so many processes."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump()))
+    words = ("-m", "centernet.cli", "train", "--config", file, "--output", folder / "out")
+    command = [*TORCHRUN, str(processes), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_a_step_of_two_processes_has_the_losses_gradients_and_statistics_of_one(
+    data: Path,
+) -> None:
+    script = Path(__file__).with_name("together.py")
+    backbones = ("slim", "efficientnet_lite0")  # with torch's norms, and with timm's
+    command = [*TORCHRUN, "2", str(script), str(data), *backbones]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [one["backbone"] for one in found] == list(backbones)
+    assert all(one["tensors"] > 100 and one["apart"] < 1e-9 for one in found), found
+
+
+def test_two_processes_train_as_one_does(data: Path, tmp_path: Path) -> None:
+    values = tiny_values(data) | {"train.epochs": 2, "train.threads": 1, "optim.batch_size": 7}
+    config = resolve(values | {"optim.name": "sgd", "optim.lr": 1e-3})
+    alone = list(train(config, tmp_path / "alone"))
+    done = together(config, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("epoch 2/2") == 1 and "(2 processes)" in done.stdout
+    ours, record = checkpoint.read(tmp_path / "out" / LAST)
+    theirs, _ = checkpoint.read(tmp_path / "alone" / LAST)
+    for epoch, other in zip(record["epochs"], alone, strict=True):
+        assert epoch["losses"] == pytest.approx(other.losses, rel=1e-3)
+        assert epoch["metrics"] == pytest.approx(other.metrics, abs=0.1)
+    weights = [name for name in theirs if name.startswith(("model/", "ema/"))]
+    for name in weights:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-3)
+
+
+def test_the_processes_draw_each_sample_of_a_batch_once_and_in_order(data: Path) -> None:
+    split = read_training(data)[0]
+    words = {"batch_size": 7, "balance": 0.5, "seed": 3}
+    whole = list(Order(split, **words))  # type: ignore[arg-type]  # as they are
+    shares = [list(Order(split, **words, share=(rank, 3))) for rank in range(3)]  # type: ignore[arg-type]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [draw for part in parts for draw in part] == batch
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_more_processes_than_images_in_a_batch_are_refused_in_one_line(
+    data: Path, tmp_path: Path
+) -> None:
+    config = resolve(tiny_values(data) | {"optim.batch_size": 2, "optim.accumulate": 2})
+    done = together(config, tmp_path)
+    assert done.returncode != 0 and not (tmp_path / "out" / LAST).exists()
+    said = {line for line in done.stderr.splitlines() if line.startswith("centernet:")}
+    assert len(said) == 1 and "optim.batch_size: 2 images for 2 processes" in said.pop()
+
+
+def test_without_torchrun_a_training_is_alone(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")  # as Slurm and others leave it
+    monkeypatch.setenv("RANK", "3")
+    split = read_training(Path(str(tiny.data.folder)))[0]
+    _, order = make_loader(tiny, split, torch.device("cpu"))
+    assert (order.rank, order.processes) == (0, 1) and "TORCHELASTIC_RUN_ID" not in os.environ
