@@ -1,13 +1,13 @@
-"""What a trial costs beside its training: 20 epochs of 8 metrics that take no time.
+"""What a trial costs beside its training: 20 epochs of 8 metrics, asleep for EPOCH_MS each.
 
 Counted is everything from giving a trial out (the budget, the sampler) over its run, metrics,
 pruning and weights to clearing away behind it, by the real `drive`, on real stores. Drawing the
 picture is six images through the detector, which is not the framework's: it is drawn once and
 timed alone. One process runs its trials inline, as one worker does; of several, each trial's time
-in its process is counted, and the driver's beside it, but not Ray's. Epochs that take no time are
-written in one request; a real training's come one by one, in a thread beside it.
+in its process is counted, and the driver's beside it, but not Ray's. The sleep is not counted. With
+epochs of 0 ms nothing but overhead runs, and more processes than cores wait for each other.
 
-.venv/bin/python benchmarks/overhead.py [PROCESSES] [TRIALS] [SAMPLER]     one JSON object
+.venv/bin/python benchmarks/overhead.py [PROCESSES] [TRIALS] [SAMPLER] [EPOCH_MS]     a JSON object
 """
 
 import json
@@ -55,6 +55,7 @@ sampler: {name: SAMPLER}
 pruner: median
 """
 EPOCHS = 20
+ASLEEP = "OVERHEAD_EPOCH_SECONDS"  # environment: processes inherit it
 
 
 def no_training(config: Config, folder: Path) -> Iterator[Epoch]:
@@ -62,6 +63,7 @@ def no_training(config: Config, folder: Path) -> Iterator[Epoch]:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(str(config.data.folder)).parent / "trained" / BEST, folder / BEST)
     for number in range(1, EPOCHS + 1):
+        time.sleep(float(os.environ[ASLEEP]))
         losses = dict.fromkeys(("total",), 1.0 / number)
         metrics = dict.fromkeys(("AP", "AP50", "AP75"), 10.0)
         yield Epoch(number, losses, metrics, 1e-3, 1.0, 0.1, 30.0, "0" * 32, False)
@@ -172,21 +174,23 @@ def run(shared: objective.Search, crew: Any, trials: int) -> tuple[list[float], 
     each: list[float] = []
     states = Counter[str]()
     before, waited = time.perf_counter(), 0.0
+    asleep = EPOCHS * float(os.environ[ASLEEP])
     for progress in drive(shared, Budget(trials=trials), crew):
         assert progress.state in ("RUNNING", "COMPLETE", "PRUNED"), progress.reason
         if progress.state != "RUNNING":
             states[progress.state] += 1
             now = time.perf_counter()
-            each.append(now - before)
+            each.append(now - before - (asleep if isinstance(crew, Inline) else 0.0))
             if isinstance(crew, Processes):  # the driver's part, and that of the trial's process
-                each[-1] += crew.spent[-1] - (crew.waited - waited)
+                each[-1] += crew.spent[-1] - asleep - (crew.waited - waited)
                 waited = crew.waited
             before = now
     return each, states
 
 
 def main() -> None:
-    words = [*sys.argv[1:], *("1", "60", "random")[len(sys.argv) - 1 :]]
+    words = [*sys.argv[1:], *("1", "60", "random", "0")[len(sys.argv) - 1 :]]
+    os.environ[ASLEEP] = str(float(words[3]) / 1000)
     processes, trials = int(words[0]), int(words[1])
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
@@ -202,6 +206,7 @@ def main() -> None:
             "processes": processes,
             "trials": trials,
             "sampler": words[2],
+            "epoch_ms": float(words[3]),
             "states": dict(states),
             "median_ms": round(median(each) * 1000),
             "wall_ms_over_trials": round(passed / trials * 1000),

@@ -91,7 +91,9 @@ def next_trial(search: Search, budget: Budget, hours: float) -> int | None:
     if space.sampler["name"] == "grid" and exhausted(space, search.base, study.tried(search.study)):
         return None
     trial = study.ask(search.study, search.space, seed=search.base.train.seed)
+    begun = study.EPOCHS in trial.user_attrs  # given out before: it may have a run
     with study.together(trial):
+        trial.set_user_attr(study.BEGUN, begun)
         config = suggest(trial, search.space, search.base)
         trial.set_user_attr(study.EPOCHS, config.train.epochs)
     return trial.number

@@ -26,7 +26,7 @@ from experiments import study
 from experiments.costs import COSTS
 from experiments.lock import exclusive
 from experiments.methods import make_pruner
-from experiments.pruning import Judge
+from experiments.pruning import Glance, Judge
 from experiments.retention import worth_keeping
 from experiments.run import PICTURE, WEIGHTS, Run
 from experiments.search_space import SearchSpace
@@ -123,10 +123,16 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
     folder = search.folder / str(trial.number)
     os.environ.setdefault("CENTERNET_CACHE", str(search.tracker.settings.runs / "cache"))
     with search.tracker.trial(
-        trial.number, config, parent=search.parent, data=search.data, splits=search.splits
+        trial.number,
+        config,
+        parent=search.parent,
+        data=search.data,
+        splits=search.splits,
+        begun=trial.user_attrs.get(study.BEGUN, True),
     ) as run:
         trial.set_user_attr(study.RUN, run.id)
-        row = yield from follow(trial, run, config, folder)
+        view = Glance(search.study)
+        row = yield from follow(trial, run, config, folder, view)
         if (folder / BEST).exists():
             sheet = beside_truth(Detector.load(folder / BEST), search.splits[1])
             run.files.write(PICTURE, sheet)
@@ -134,7 +140,7 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
         if row.state == "COMPLETE":
             costs = measure(trial, search.space, folder / BEST)
             keep_best = search.tracker.settings.keep_best
-            if worth_keeping(search.study, row.value or 0.0, keep_best=keep_best):
+            if worth_keeping(view, row.value or 0.0, keep_best=keep_best):
                 run.files.copy(folder / BEST, WEIGHTS)
                 trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
         run.finish(row.state, reason=row.reason, value=row.value, costs=costs)
@@ -148,12 +154,12 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
 
 
 def follow(
-    trial: optuna.Trial, run: Run, config: Config, folder: Path
+    trial: optuna.Trial, run: Run, config: Config, folder: Path, view: Glance
 ) -> Generator[Progress, None, Progress]:
     """Train, and tell run and study of every epoch; how the training ended."""
     row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
     try:
-        with Judge(trial) as judge, closing(train(config, folder)) as epochs:
+        with Judge(trial, view) as judge, closing(train(config, folder)) as epochs:
             for epoch in epochs:
                 run.log(epoch)
                 value = max(row.value or 0.0, epoch.metrics.get(VALUE, 0.0))

@@ -44,9 +44,12 @@ class Glance:
 class Judge:
     """Hears a trial's epochs in turn; what it reports is written by another thread, in order."""
 
-    def __init__(self, trial: optuna.Trial) -> None:
-        """`trial` may be a continued one: epochs that it reported before are not reported again."""
-        self.trial, self.view = trial, Glance(trial.study)
+    def __init__(self, trial: optuna.Trial, view: Glance | None = None) -> None:
+        """`trial` may be a continued one: epochs that it reported before are not reported again.
+
+        view: of its study, where others look at it too.
+        """
+        self.trial, self.view = trial, view or Glance(trial.study)
         self.pruner = trial.study.pruner
         self.one = len(trial.study.directions) == 1  # Optuna prunes by one objective only
         self.storage = storage(trial.study)

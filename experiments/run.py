@@ -123,7 +123,7 @@ class Run:
         for start in range(0, len(params), MOST_PARAMS):
             self.client.log_batch(self.id, params=params[start : start + MOST_PARAMS])
         self.files.write(CONFIG, text)
-        self.files.write(IDENTITY, json.dumps(found, indent=1))
+        self.files.write(IDENTITY, a_line_each(found))
         self._keep_patch(found)
         if PARENT in run.data.tags:
             keep_manifest(self.client, run.data.tags[PARENT], str(config.data.folder), splits)
@@ -175,6 +175,11 @@ def requests(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         part.append(one)
     if part:
         yield part
+
+
+def a_line_each(facts: Mapping[str, Any]) -> str:
+    """A JSON object, a fact a line; json's own indentation takes ten times as long."""
+    return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in facts.items()) + "\n}"
 
 
 def as_yaml(config: Config) -> str:

@@ -27,6 +27,7 @@ SEARCHED = "searched"  # when, last
 RUN = "run_id"  # user attributes of a trial
 REASON = "reason"
 EPOCHS = "epochs"  # that it may use
+BEGUN = "begun"  # whether it was given out before it was last given out: it may have a run
 ATTEMPTS = "attempts"  # that ended before the trial did: [at which epoch, how often there, in all]
 ACCUMULATE = "accumulate"  # parts of a batch, after it ran out of memory
 COSTS = "costs"  # of its detector

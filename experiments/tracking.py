@@ -95,14 +95,21 @@ class Tracker:
 
     @contextmanager
     def trial(
-        self, number: int, config: Config, *, parent: str, data: str, splits: tuple[Split, Split]
+        self,
+        number: int,
+        config: Config,
+        *,
+        parent: str,
+        data: str,
+        splits: tuple[Split, Split],
+        begun: bool,
     ) -> Iterator[Run]:
-        """The run of a trial: found again or created, RUNNING inside the block.
+        """The run of a trial: found again if it was `begun`, or created; RUNNING inside the block.
 
         The block sets its end by `finish`; whatever interrupts it leaves the run SCHEDULED, to
         be continued.
         """
-        known = self.find(number)
+        known = self.find(number) if begun else None
         tags = {TRIAL: str(number), "mlflow.parentRunId": parent, STATE: "RUNNING"}
         found = known or self._create(
             "trial", f"{self.kind} {number}", tags, find=lambda: self.find(number)

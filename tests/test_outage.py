@@ -78,7 +78,9 @@ def test_system_metrics_go_on_after_the_store_was_away(
             time.sleep(0.1)
 
     with tracker.open(tags={}, texts={}) as parent:
-        with tracker.trial(0, config, parent=parent, data="tiny", splits=splits) as run:
+        with tracker.trial(
+            0, config, parent=parent, data="tiny", splits=splits, begun=False
+        ) as run:
             until(2, run)
             before = run.samples
             postgres.stop()
