@@ -219,16 +219,18 @@ def open_storage(settings: Settings) -> Storage:
 
 
 def trust_the_system(engine: Any) -> None:
-    """SQLite waits for the disk less often.
+    """SQLite waits for the disk less often; an engine that does so already is left alone.
 
     A commit survives the death of every process; only a power cut may take back the last.
     """
+    if not event.contains(engine, "connect", seldom):
+        event.listen(engine, "connect", seldom)
+        engine.dispose()  # connections from before
 
-    def connected(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=NORMAL")
 
-    event.listen(engine, "connect", connected)
-    engine.dispose()  # connections from before
+def seldom(connection: Any, _: Any) -> None:
+    """What a new connection is told."""
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def wait_for(storage: Storage, seconds: float) -> Storage:

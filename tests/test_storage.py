@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from postgres import Postgres
 
 from experiments.settings import Settings
-from experiments.storage import MOST, Storage, open_storage
+from experiments.storage import MOST, Storage, open_storage, seldom
+from experiments.tracking import connect
 
 RATE = FloatDistribution(1e-4, 1e-1, log=True)
 SIZE = IntDistribution(1, 9, step=2)
@@ -146,3 +147,11 @@ def test_a_long_queue_is_read_as_well(settings: Settings) -> None:
     after = first[2]._trial_id
     own = cached._backend._get_trials(study._study_id, None, many, after)
     assert [trial.number for trial in own] == [0]
+
+
+def test_a_store_is_told_once_to_wait_less_for_the_disk(settings: Settings) -> None:
+    engines = [connect(settings)._tracking_client.store.engine for _ in range(3)]
+    assert len({id(engine) for engine in engines}) == 1
+    assert list(engines[0].pool.dispatch.connect).count(seldom) == 1
+    with engines[0].connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 1
