@@ -15,12 +15,13 @@ import torch
 
 from centernet.assemble import make_loader
 from centernet.dataset.coco import read_training
+from centernet.device import choose_device
 from centernet.encode import encode
 from centernet.losses import losses
 from centernet.presets import load
 from centernet.seed import set_up
 from centernet.state import make_state
-from centernet.train import choose_device, train
+from centernet.train import train
 
 ROUNDS = 3
 

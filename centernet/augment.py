@@ -1,8 +1,9 @@
 """Training augmentations: mosaic, an Albumentations pipeline, cutout; seeded for each sample.
 
-Albumentations keeps a random state of its own, which forked loader workers would replay; seeding
-it before each call makes a sample depend on its key alone. Mosaic and cutout draw from streams of
-their own, so switching them on leaves the pipeline's draws as they are.
+Albumentations keeps a random state of its own, which forked loader workers would replay, and
+gives every augmentation of a sample the same seed: one draw would decide on all of them, so that
+rotation, blur and gamma (p = 0.2 each) come together, and never without the flip (p = 0.5). Here
+each draws from a stream of its own, keyed by the sample: what it does depends on nothing else.
 
 Small boxes: a box is dropped where an augmentation leaves it an area below `min_area` or less than
 `min_visibility` of what it was; the others are clipped to what is left of them.
@@ -73,15 +74,9 @@ class Augmenter:
         cutout_p: float = 0.0,
         min_area: float,
         min_visibility: float,
-        independent: bool = False,
         **values: float,
     ) -> None:
-        """Build the pipeline.
-
-        independent: every augmentation is drawn from a stream of its own. Albumentations gives
-        all of them one seed: the same draw then decides on each, so that rotation, blur and
-        gamma (p = 0.2 each) come together, and never without the flip (p = 0.5).
-        """
+        """Build the pipeline."""
         boxes = A.BboxParams(
             format="pascal_voc",
             label_fields=["labels"],
@@ -91,7 +86,7 @@ class Augmenter:
         )
         pipeline = [build(**values) for build in AUGMENTATIONS.values()]
         self.compose = A.Compose(pipeline, bbox_params=boxes)
-        self.mosaic_p, self.cutout_p, self.independent = mosaic_p, cutout_p, independent
+        self.mosaic_p, self.cutout_p = mosaic_p, cutout_p
         self.min_area, self.min_visibility = min_area, min_visibility
 
     def __call__(
@@ -103,10 +98,8 @@ class Augmenter:
         seed: int,
     ) -> Sample:
         """image[H, W, 3], boxes[N, 4] xyxy pixels and labels[N], augmented as the seed says."""
-        self.compose.set_random_seed(seed)
-        if self.independent:
-            for name, one in zip(AUGMENTATIONS, self.compose.transforms, strict=True):
-                one.set_random_seed(key(seed, name))
+        for name, one in zip(AUGMENTATIONS, self.compose.transforms, strict=True):
+            one.set_random_seed(key(seed, name))
         result = self.compose(image=image, bboxes=boxes, labels=labels)
         kept = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
         sample = result["image"], kept, np.asarray(result["labels"], np.int64).reshape(-1)

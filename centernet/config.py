@@ -100,7 +100,6 @@ class Augment(Section):
     cutout_p: Probability = 0.0  # grey rectangles on the image
     min_area: Weight = 1.0  # pixels of the network input; a smaller box is dropped
     min_visibility: Probability = 0.25  # a box that keeps a smaller part of its area is dropped
-    independent: bool = False  # each drawn for itself; false: one draw decides on all (augment.py)
 
 
 class Optim(Section):

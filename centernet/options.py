@@ -50,7 +50,7 @@ curves, a confusion matrix (at IoU 0.5) and a chart of the errors."""
 For example:
   centernet evaluate --weights best.safetensors --data FOLDER --flip --output report"""
     add_weights(evaluate)
-    evaluate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="COCO data")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the data")
     evaluate.add_argument(
         "--split",
         default="val",

@@ -20,6 +20,7 @@ from centernet.assemble import make_loader, make_schedule, samples
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import Batch, Samples, in_order
+from centernet.device import choose_device
 from centernet.encode import encode
 from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
@@ -262,14 +263,6 @@ def validate(
     return evaluate(
         distributed.gathered(found, count=len(val), top_k=top_k, device=device), val.split
     )
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one; UserError for a CUDA that is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device: cuda is not available here; use auto or cpu")
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(automatic if name == "auto" else name)
 
 
 def mixed(config: Config, batch: Batch) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from centernet.dataset import images
-from centernet.errors import one_line
+from centernet.errors import UserError, one_line
 from centernet.export import BOX_TOLERANCE, SCORE_TOLERANCE, difference, to_onnx
 from centernet.export import compare as compare_onnx
 from centernet.predict import Detector
@@ -61,7 +61,7 @@ class Examined:
 def ask(registry: Registry, version: Version, content: Sequence[str]) -> list[dict[str, Any]]:
     """Boxes of base64 images, as MLflow's program prints them in a fresh process, without pickle.
 
-    Refused if the model does not load or answer.
+    Refused if the model does not load or answer; UserError if the machine is too busy to tell.
     """
     folder = registry.files(version)
     table = {"dataframe_split": {"columns": ["image"], "data": [[one] for one in content]}}
@@ -86,7 +86,10 @@ def ask(registry: Registry, version: Version, content: Sequence[str]) -> list[di
             last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise Refused(f"it does not load in a fresh process: {one_line(last)}") from None
         except subprocess.TimeoutExpired:
-            raise Refused(f"no answer from a fresh process in {MINUTES} minutes") from None
+            raise UserError(  # which says nothing of the model
+                f"{version.uri}: a fresh process gave no answer in {MINUTES} minutes, so nothing "
+                "was decided; the same command asks again"
+            ) from None
         return list(json.loads(target.read_text())["predictions"])
 
 

@@ -50,6 +50,7 @@ class Crew(Protocol):
 def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, None, None]:
     """Give out trials to a crew until the budget is spent; the caller holds the study's lock."""
     settle(search)
+    forget_surplus(search)  # what a search that was killed did not come to
     clock = Clock(search)
     failures = 0
     try:
@@ -61,7 +62,7 @@ def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, Non
             for progress in crew.events():
                 yield progress
                 failures = count(progress, failures)
-                if progress.state == "COMPLETE":
+                if progress.kept:
                     forget_surplus(search)
             clock.tick()
             if budget.hours is not None and clock.hours >= budget.hours:

@@ -10,9 +10,9 @@ from centernet.bootstrap import Matches, match
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, images
 from centernet.dataset.split import Split, check_disjoint, refuse
+from centernet.device import choose_device
 from centernet.errors import UserError
 from centernet.predict import Detector
-from centernet.train import choose_device
 
 
 def read_test(folder: Path) -> Split:

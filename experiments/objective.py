@@ -47,6 +47,7 @@ class Progress:
     epoch: Epoch | None = None
     value: float | None = None  # best AP so far
     reason: str = ""
+    kept: bool = False  # its weights were put among those of the best
     worker: int = 0
 
 
@@ -143,6 +144,7 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
             if worth_keeping(view, row.value or 0.0, keep_best=keep_best):
                 run.files.copy(folder / BEST, WEIGHTS)
                 trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
+                row = replace(row, kept=True)
         run.finish(row.state, reason=row.reason, value=row.value, costs=costs)
     if row.reason:
         trial.set_user_attr(study.REASON, row.reason)

@@ -28,7 +28,7 @@ VARIABLES = (
 
 def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain JSON: code, packages, hardware, and how a config of these values uses them."""
-    from centernet.train import choose_device
+    from centernet.device import choose_device
 
     seed = values["train.seed"]
     return {

@@ -1,5 +1,3 @@
-import hashlib
-
 import cv2
 import numpy as np
 import pytest
@@ -96,29 +94,26 @@ def test_every_probability_of_the_config_reaches_its_augmentation() -> None:
     assert len(AUGMENTATIONS) == len(Augmenter(**OFF).compose.transforms)
 
 
-def test_the_defaults_draw_what_they_always_drew() -> None:
-    """The digest was taken before mosaic, cutout and their fields were there."""
-    found = hashlib.sha256()
-    augmenter = Augmenter(**Config().augment.model_dump())
-    for seed in range(20):
-        for part in augmenter(noise(), BOXES, LABELS, seed=seed):
-            found.update(part.tobytes())
-    assert found.hexdigest()[:16] == "3a45b851e3c5bd72"
+def test_an_augmentation_draws_the_same_whatever_the_others_are() -> None:
+    for seed in range(10):
+        alone = Augmenter(**OFF | {"random_gamma_p": 0.5})(noise(), BOXES, LABELS, seed=seed)
+        beside = Augmenter(**OFF | {"random_gamma_p": 0.5, "flip_p": 1.0})
+        flipped = beside(noise()[:, ::-1].copy(), BOXES, LABELS, seed=seed)
+        assert np.array_equal(alone[0], flipped[0])
 
 
-def test_independent_draws_are_uncorrelated_where_one_seed_for_all_is_not() -> None:
-    def correlation(*, independent: bool) -> float:
-        values = OFF | {"motion_blur_p": 0.5, "random_gamma_p": 0.5}
-        augmenter = Augmenter(**values, independent=independent)
-        _, _, _, blur, _, gamma = augmenter.compose.transforms
-        drawn = []
-        for seed in range(200):
-            augmenter(noise(16, 16), BOXES[:0], LABELS[:0], seed=seed)
-            drawn.append([bool(blur.params), bool(gamma.params)])
-        return float(np.corrcoef(np.array(drawn).T)[0, 1])
-
-    assert correlation(independent=False) > 0.99
-    assert abs(correlation(independent=True)) < 0.25
+def test_whether_one_augmentation_is_applied_says_nothing_about_another() -> None:
+    """With one seed for all, as Albumentations has it, the correlation is 1."""
+    values = OFF | {"rotate_p": 0.5, "motion_blur_p": 0.5, "random_gamma_p": 0.5}
+    augmenter = Augmenter(**values)
+    _, _, rotate, blur, _, gamma = augmenter.compose.transforms
+    drawn = []
+    for seed in range(300):
+        augmenter(noise(16, 16), BOXES[:0], LABELS[:0], seed=seed)
+        drawn.append([bool(one.params) for one in (rotate, blur, gamma)])
+    correlation = np.corrcoef(np.array(drawn).T)
+    assert np.abs(correlation - np.eye(3)).max() < 0.25
+    assert np.abs(np.mean(drawn, axis=0) - 0.5).max() < 0.1
 
 
 def picture(value: int, H: int, W: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,15 +12,15 @@ from PIL import Image
 
 from centernet import cli
 from centernet.card import data_card
-from centernet.dataset import card, coco, duplicates, formats
-from centernet.dataset.split import Split
+from centernet.dataset import card, coco, duplicates
+from centernet.dataset.split import SPLITS, Split
 
 AT: dict[str, Any] = {"height": 96, "width": 128, "letterbox": True}
 
 
 @pytest.fixture(scope="module")
 def splits(data: Path) -> list[Split]:
-    return [coco.read(data, name) for name in formats.SPLITS]
+    return [coco.read(data, name) for name in SPLITS]
 
 
 def test_the_card_counts_what_is_there_and_is_a_picture(splits: list[Split]) -> None:
@@ -97,7 +97,7 @@ def test_near_duplicates_are_found_within_and_across_splits_but_nothing_else(
     brighter = original.point(lambda value: value * 0.8 + 30)
     brighter.resize((64, 48)).resize((128, 96)).save(images / "train-0003.jpg", quality=60)
     original.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(images / "val-0002.jpg", quality=80)
-    found = list(duplicates.pairs([coco.read(own_data, name) for name in formats.SPLITS]))
+    found = list(duplicates.pairs([coco.read(own_data, name) for name in SPLITS]))
     names = {
         (one.left[1].file.name, one.right[1].file.name, one.across, one.mirrored) for one in found
     }
@@ -106,7 +106,7 @@ def test_near_duplicates_are_found_within_and_across_splits_but_nothing_else(
         ("train-0000.jpg", "val-0002.jpg", True, True),
         ("train-0003.jpg", "val-0002.jpg", True, True),
     }
-    listed = card.near_duplicates([coco.read(own_data, name) for name in formats.SPLITS])
+    listed = card.near_duplicates([coco.read(own_data, name) for name in SPLITS])
     assert (listed["within"], listed["across"]) == (1, 2)
     assert listed["pairs"][0]["images"][1] == {"split": "val", "id": 3, "file": "val-0002.jpg"}
 

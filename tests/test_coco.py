@@ -1,12 +1,13 @@
 """Every defect of a data set is named with its file and id."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from centernet.dataset import coco
+from centernet.dataset import coco, formats
 from centernet.dataset.split import check_disjoint
 from centernet.errors import UserError
 
@@ -83,7 +84,7 @@ def test_a_truncated_image_is_fatal_and_named(own_data: Path) -> None:
 def test_what_is_not_coco_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such data folder"):
         coco.read(tmp_path / "nowhere", "train")
-    with pytest.raises(UserError, match=r"no train\.json \(COCO\), no Annotations .* \(YOLO\)"):
+    with pytest.raises(UserError, match=r"no train\.json, .* \(COCO\), no Annotations .* \(YOLO\)"):
         coco.read(tmp_path, "train")
     (tmp_path / "val.json").write_text("{}")
     with pytest.raises(UserError, match=r"train\.json: No such file"):
@@ -115,3 +116,36 @@ def test_classes_follow_the_order_of_their_ids_not_of_the_file(edit: Any, data: 
     split = coco.read(edit(lambda tree: tree["categories"].reverse()), "train")
     assert split.classes == coco.read(data, "train").classes
     assert np.array_equal(split.category_ids, (1, 2, 3))
+
+
+LAYOUTS = {  # as others publish COCO: JSON file and image folder of a split
+    "cocodataset.org": ("annotations/instances_{}2017.json", "{}2017"),
+    "with images apart": ("annotations/instances_{}.json", "images/{}"),
+    "Roboflow": ("{}/_annotations.coco.json", "{}"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_usual_layouts_of_coco_are_the_same_data(
+    layout: str, data: Path, tmp_path: Path
+) -> None:
+    for name in ("train", "val"):
+        alias = "valid" if (layout, name) == ("Roboflow", "val") else name
+        file, images = (tmp_path / one.format(alias) for one in LAYOUTS[layout])
+        images.parent.mkdir(exist_ok=True)
+        shutil.copytree(data / "images", images)
+        file.parent.mkdir(exist_ok=True)
+        shutil.copy(data / f"{name}.json", file)
+    assert formats.detect(tmp_path) == "COCO"
+    for name in ("train", "val"):
+        theirs, ours = coco.read(tmp_path, name), coco.read(data, name)
+        assert theirs.fingerprint == ours.fingerprint and not theirs.problems
+    assert formats.splits(tmp_path) == ["train", "val"]
+
+
+def test_two_files_of_one_split_are_one_line(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    for year in (2014, 2017):
+        shutil.copy(data / "train.json", tmp_path / f"annotations/instances_train{year}.json")
+    with pytest.raises(UserError, match=r"two files for train: .*2014.json and .*; leave one"):
+        coco.read(tmp_path, "train")

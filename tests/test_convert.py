@@ -11,7 +11,7 @@ from writers import as_voc, as_yolo
 
 from centernet import cli
 from centernet.dataset import coco, convert, formats, voc, yolo
-from centernet.dataset.split import Split
+from centernet.dataset.split import SPLITS, Split
 from centernet.errors import UserError
 from experiments.manifest import current, manifest
 
@@ -27,7 +27,7 @@ def coco_splits(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Sp
     empty = tree["images"][1]["id"]
     tree["annotations"] = [row for row in tree["annotations"] if row["image_id"] != empty]
     (folder / "val.json").write_text(json.dumps(tree))
-    return [coco.read(folder, name) for name in formats.SPLITS]
+    return [coco.read(folder, name) for name in SPLITS]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_conversion_changes_nothing_and_links_the_images(
 ) -> None:
     output = tmp_path / "coco"
     convert.convert(folders[name], output)
-    for split in formats.SPLITS:
+    for split in SPLITS:
         there, here = coco.read(folders[name], split), coco.read(output, split)
         assert here.fingerprint == there.fingerprint
         for a, b in zip(here.records, there.records, strict=True):
@@ -86,10 +86,10 @@ def test_coco_to_a_format_and_back_is_the_same_data(
 ) -> None:
     """Boxes of whole pixels come back exactly from VOC, and within 1e-3 px from YOLO."""
     convert.convert(folders[name], tmp_path / "once")
-    once = [coco.read(tmp_path / "once", split) for split in formats.SPLITS]
+    once = [coco.read(tmp_path / "once", split) for split in SPLITS]
     WRITERS[name](once, tmp_path / "there")
     convert.convert(tmp_path / "there", tmp_path / "twice")
-    for split, first in zip(formats.SPLITS, once, strict=True):
+    for split, first in zip(SPLITS, once, strict=True):
         second = coco.read(tmp_path / "twice", split)
         for a, b in zip(first.records, second.records, strict=True):
             np.testing.assert_allclose(a.boxes, b.boxes, atol=0 if name == "Pascal VOC" else 1e-3)

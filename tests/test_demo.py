@@ -2,9 +2,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from centernet.dataset import coco, formats
+from centernet.dataset import coco
 from centernet.dataset.demo import demo_folder, generate
-from centernet.dataset.split import check_disjoint
+from centernet.dataset.split import SPLITS, check_disjoint
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -22,7 +22,7 @@ def test_the_same_bytes_every_time(tmp_path: Path) -> None:
 
 def test_the_demo_is_a_long_tailed_clean_data_set(tmp_path: Path) -> None:
     folder = demo_folder(tmp_path)
-    splits = [coco.read(folder, name) for name in formats.SPLITS]
+    splits = [coco.read(folder, name) for name in SPLITS]
     assert [len(split) for split in splits] == [400, 100, 100]
     assert not list(check_disjoint(splits))
     counts = splits[0].frequencies()

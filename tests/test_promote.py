@@ -224,3 +224,16 @@ def test_a_model_that_differs_from_the_trained_one_is_refused(
     other.write_bytes(content)
     failure = first_failure(Examined(registry, version, other, ()), ["signature", "predictions"])
     assert failure == "predictions: its weights are not those of its run"
+
+
+def test_a_machine_too_slow_to_check_a_model_decides_nothing(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own.tracking_uri)
+    monkeypatch.setattr("experiments.checks.MINUTES", 0.001)
+    registry = Registry(own, "centernet-tiny")
+    version = registry.versions()[0]
+    examined = Examined(registry, version, registry.trained(version), ())
+    with pytest.raises(UserError, match="nothing was decided; the same command asks again"):
+        first_failure(examined, ["loads"])
+    assert registry.get(version.version).tags == version.tags

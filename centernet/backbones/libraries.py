@@ -13,7 +13,7 @@ from centernet.backbones.weights import (
     IMAGENET,
     Pretrained,
     Tensors,
-    fetch,
+    from_hub,
     from_torchvision,
     initialise,
 )
@@ -97,7 +97,7 @@ def timm_features(name: str, *, pretrained: Pretrained, finest: int) -> Backbone
         return timm.create_model(name, pretrained=pretrained == IMAGENET, features_only=True)
 
     if pretrained == IMAGENET:
-        net = fetch(f"timm's {name}", make)
+        net = from_hub(f"timm's {name}", make)
     else:
         try:
             net = make()

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 from safetensors.torch import load_file
@@ -106,9 +108,29 @@ def from_timm(name: str) -> Tensors:
     """timm's ImageNet weights, fetched as the user asked."""
     import timm
 
-    net = fetch(f"timm's {name}", lambda: timm.create_model(name, pretrained=True))
+    net = from_hub(f"timm's {name}", lambda: timm.create_model(name, pretrained=True))
     found: Tensors = net.state_dict()
     return found
+
+
+def from_hub(what: str, download: Callable[[], Any]) -> Any:
+    """As `fetch`, of Hugging Face's hub, whose library tries ten times if it does not answer.
+
+    It is asked once before, and if it is silent, only what was fetched earlier is looked for.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()  # noqa: S310
+    except HTTPError:
+        pass  # an answer
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        return fetch(what, download)
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def fetch(what: str, download: Callable[[], Any]) -> Any:

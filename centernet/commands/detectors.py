@@ -7,11 +7,11 @@ from pathlib import Path
 from centernet.commands.progress import progress
 from centernet.dataset import images
 from centernet.dataset.split import Split
+from centernet.device import choose_device
 from centernet.errors import UserError
 from centernet.onnx_runtime import OnnxDetector
 from centernet.predict import Detector, Finder
 from centernet.structures import Detections
-from centernet.train import choose_device
 from centernet.tta import Augmented
 
 
@@ -24,7 +24,7 @@ def open_finder(
             rule = "--flip and --scales need the .safetensors file: an ONNX file is of one size"
             raise UserError(f"{weights}: {rule}")
         return OnnxDetector.load(weights, device=device)
-    detector = Detector.load(weights, device=choose_device(device).type)
+    detector = Detector.load(weights, device=choose_device(device, asked="--device").type)
     if flip or scales != (1.0,):
         return Augmented(detector, flip=flip, scales=scales)
     return detector

@@ -15,8 +15,9 @@ from centernet import train as training
 from centernet.assemble import peak
 from centernet.commands.steps import StepProgress
 from centernet.config import Config, flatten, resolve
-from centernet.dataset import coco
+from centernet.dataset import coco, formats
 from centernet.dataset.demo import demo_folder
+from centernet.device import choose_device
 from centernet.optim import OPTIMIZERS
 from centernet.presets import load, parse_overrides
 from centernet.structures import Epoch, Step
@@ -31,7 +32,7 @@ def train(options: argparse.Namespace) -> int:
     name = f"{Path(options.config).stem}-{data.resolve().name}"
     folder: Path = options.output or Path("runs/train") / name
     training.check(config)
-    with distributed.joined(training.choose_device(config.train.device)):
+    with distributed.joined(choose_device(config.train.device)):
         if distributed.rank() > 0:  # the first process tells, and writes
             deque(training.train(config, folder), maxlen=0)
             return 0
@@ -121,7 +122,9 @@ def summary(epochs: list[Epoch], config: Config, weights: Path) -> str:
         waited = f"no better AP for {config.train.patience} epochs (train.patience)"
         lines.insert(0, f"Ended    after epoch {len(epochs)} of {config.train.epochs}: {waited}")
     file, data = shlex.quote(str(weights)), Path(str(config.data.folder))
-    images, onnx = shlex.quote(str(data / "images")), shlex.quote(str(weights.with_suffix(".onnx")))
+    val = formats.read(data, "val")
+    images = shlex.quote(str((val.root / val.tree["images"][0]["file_name"]).parent))
+    onnx = shlex.quote(str(weights.with_suffix(".onnx")))
     return "\n".join([
         *lines,
         f"Next     centernet evaluate --weights {file} --data {shlex.quote(str(data))}",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from centernet.dataset import coco, formats
 from centernet.dataset.source import Source
-from centernet.dataset.split import Split, check_disjoint, refuse
+from centernet.dataset.split import SPLITS, Split, check_disjoint, refuse
 from centernet.errors import UserError
 
 
@@ -23,11 +23,11 @@ def convert(folder: Path, output: Path) -> list[Split]:
     if formats.detect(folder) == "COCO":
         raise UserError(f"{folder}: is a COCO data folder already")
     has = formats.FORMATS[formats.detect(folder)].has
-    names = [name for name in formats.SPLITS if has(folder, name)]
+    names = [name for name in SPLITS if has(folder, name)]
     sources = {name: formats.read(folder, name) for name in names}
     splits = [coco.check(source, name) for name, source in sources.items()]
     if not splits:
-        raise UserError(f"{folder}: has none of the splits {', '.join(formats.SPLITS)}")
+        raise UserError(f"{folder}: has none of the splits {', '.join(SPLITS)}")
     refuse([problem for split in splits for problem in split.problems])
     refuse(list(check_disjoint(splits)))
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,41 +1,13 @@
 """Which format a data folder is in: COCO, Pascal VOC or YOLO, by what lies in it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from centernet.dataset import voc, yolo
+from centernet.dataset import coco_folder, voc, yolo
 from centernet.dataset.source import Source
-from centernet.errors import UserError, one_line
-
-SPLITS = ("train", "val", "test")
-
-
-def is_coco(folder: Path) -> bool:
-    """Whether one of the splits' JSON files lies there."""
-    return any(has_coco(folder, name) for name in SPLITS)
-
-
-def has_coco(folder: Path, name: str) -> bool:
-    """Whether the folder has such a split."""
-    return (folder / f"{name}.json").is_file()
-
-
-def read_coco(folder: Path, name: str) -> Source:
-    """`folder/name.json`; UserError for anything that is not three lists of objects."""
-    file = folder / f"{name}.json"
-    try:
-        tree = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON: {one_line(str(error))}") from None
-    for key in ("images", "annotations", "categories"):
-        rows = tree.get(key) if isinstance(tree, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UserError(f"{file}: not COCO: {key} is not a list of objects")
-    return Source(file, folder / "images", tree, truth=(file,))
+from centernet.dataset.split import SPLITS
+from centernet.errors import UserError
 
 
 class Format(NamedTuple):
@@ -47,7 +19,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {  # the first that fits
-    "COCO": Format(is_coco, has_coco, read_coco),
+    "COCO": Format(coco_folder.is_one, coco_folder.has, coco_folder.read),
     "Pascal VOC": Format(voc.is_one, voc.has, voc.read),
     "YOLO": Format(yolo.is_one, yolo.has, yolo.read),
 }
@@ -61,8 +33,9 @@ def detect(folder: Path) -> str:
         if one.is_one(folder):
             return name
     raise UserError(
-        f"{folder}: not a data folder: it has no train.json (COCO), no Annotations with "
-        f"ImageSets/Main (Pascal VOC) and no {yolo.FILE} (YOLO)"
+        f"{folder}: not a data folder: it has no train.json, annotations/instances_train*.json or "
+        "train/_annotations.coco.json (COCO), no Annotations with ImageSets/Main (Pascal VOC) and "
+        f"no {yolo.FILE} (YOLO)"
     )
 
 

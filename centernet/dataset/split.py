@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from centernet.errors import UserError, one_line
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
