@@ -17,23 +17,14 @@ from centernet.dataset.card import WANTED, at_network, facts
 from centernet.dataset.split import Problem, Record, Split
 from centernet.draw import GAP, boxes_on, legend
 from centernet.structures import Instances
+from centernet.style import AMBER, STYLE
 
 WIDTH = 1400  # pixels of the picture
 SAMPLES = 6  # images shown
 SIDE = (WIDTH - GAP) // SAMPLES - GAP  # pixels, the longer side of each
 SHADES = ("#1f4e79", "#5b9bd5", "#bdd7ee")  # train, val, test
-INK, FAINT, ACCENT = "#1f2937", "#e5e7eb", "#d97706"
 SHOWN = 30  # classes in the bar chart, the most frequent
-STYLE: Any = {  # matplotlib types its keys one by one
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": "#9ca3af",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "text.parse_math": False,  # a class may be called $x$
-}
+OWN = STYLE | {"font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold"}
 
 
 def data_card(
@@ -71,7 +62,7 @@ def picture(card: dict[str, Any], splits: Sequence[Split], seen: list[Instances]
 
 def charts(card: dict[str, Any], boxes: np.ndarray) -> Image.Image:
     """The four charts, beside each other; boxes[N, 4] in network pixels."""
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(OWN), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the font does not have
         figure = Figure(figsize=(WIDTH / 100, 3.8), dpi=100)
         axes = figure.subplots(1, 4, width_ratios=(1.25, 1.2, 1, 1))
@@ -117,8 +108,8 @@ def size_histogram(axes: Axes, card: dict[str, Any], boxes: np.ndarray) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     top = axes.get_ylim()[1]
     for pixels, text in ((stride, "1 cell"), (WANTED * stride, f"{WANTED} cells")):
-        axes.axvline(pixels, color=ACCENT, linewidth=1.2, linestyle="--")
-        axes.text(pixels, top, f" {text}", color=ACCENT, va="top", fontsize=8)
+        axes.axvline(pixels, color=AMBER, linewidth=1.2, linestyle="--")
+        axes.text(pixels, top, f" {text}", color=AMBER, va="top", fontsize=8)
     axes.set_xlabel(f"sqrt(w·h), pixels at {network['width']} x {network['height']}")
     axes.set_title("box sizes (train)")
 

@@ -3,7 +3,6 @@
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,24 +11,11 @@ from numpy.typing import NDArray
 
 from centernet.breakdown import KINDS, Breakdown
 from centernet.evaluate import RECALLS, Accumulated, mean
+from centernet.style import BLUE, INK, STYLE
 
-BLUE, GREY, INK, FAINT = "#2563eb", "#9ca3af", "#1f2937", "#e5e7eb"
 NAMED = 10  # classes that a legend can hold, and the colours that can be told apart
 LEGIBLE = 30  # classes whose counts can be read in a matrix
 LONGEST = 24  # characters of a class name
-STYLE: Any = {  # matplotlib types its keys one by one
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
 
 
 def precision_recall(found: Accumulated, classes: Sequence[str]) -> bytes:

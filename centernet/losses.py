@@ -7,6 +7,7 @@ may first add up.
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -149,18 +150,18 @@ def losses(
 ) -> dict[str, Tensor]:
     """The three terms, unweighted, and their weighted sum `total`: scalars in float32.
 
-    Means over the objects, of which there are `counts` (default: those of the target).
+    Means over the objects, of which there are `counts` (default: those of the target), and over
+    the stacks of an hourglass.
     """
-    assert target.mask is not None and target.label is not None, "a target has a mask and labels"
     peaks, objects = (count.clamp(min=1) for count in counts or Counts.of(target))
-    predicted = replace(predicted, size=own_size(predicted.size, target.label))
-    focal = HEATMAP_LOSSES[heatmap](
-        predicted.heatmap, target.heatmap, alpha=focal_alpha, beta=focal_beta
-    )
+    focal = partial(HEATMAP_LOSSES[heatmap], alpha=focal_alpha, beta=focal_beta)
+    answers = (predicted, *predicted.early)
+    found = [sums(one, target, focal=focal, size=SIZE_LOSSES[size_loss]) for one in answers]
+    of_heatmap, of_size, of_offset = (sum(term) / len(found) for term in zip(*found, strict=True))
     terms = {
-        "heatmap": focal / peaks,
-        "size": SIZE_LOSSES[size_loss](predicted, target, target.mask) / objects,
-        "offset": l1(predicted.offset, target.offset, target.mask) / objects,
+        "heatmap": of_heatmap / peaks,
+        "size": of_size / objects,
+        "offset": of_offset / objects,
     }
     total = (
         heatmap_weight * terms["heatmap"]
@@ -168,6 +169,19 @@ def losses(
         + offset_weight * terms["offset"]
     )
     return terms | {"total": total}
+
+
+def sums(
+    predicted: Maps, target: Maps, *, focal: Callable[..., Tensor], size: Callable[..., Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Heatmap, size and offset loss of one answer, summed over the objects."""
+    assert target.mask is not None and target.label is not None, "a target has a mask and labels"
+    own = replace(predicted, size=own_size(predicted.size, target.label))
+    return (
+        focal(own.heatmap, target.heatmap),
+        size(own, target, target.mask),
+        l1(own.offset, target.offset, target.mask),
+    )
 
 
 def own_size(size: Tensor, label: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
 """images -> Maps: a backbone, a neck to the output stride, three heads."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +33,11 @@ def head(inputs: int, channels: int, outputs: int, *, bias: float = 0.0) -> nn.S
     )
 
 
-class CenterNet(nn.Module):
-    """Objects as Points: heatmap logits, size and offset for every cell."""
-
-    mean: Tensor
-    std: Tensor
+class Branch(nn.Module):
+    """Features -> Maps: a neck, and heatmap logits, size and offset for every cell."""
 
     def __init__(
         self,
-        backbone: Backbone,
         neck: nn.Module,
         *,
         classes: int,
@@ -46,15 +45,36 @@ class CenterNet(nn.Module):
         head_channels: int,
         size_per_class: bool = False,
     ) -> None:
-        """Put the heads on backbone and neck; the normalisation is part of the weights."""
+        """Put the heads on the neck."""
         super().__init__()
-        self.backbone = backbone
         self.neck = neck
-        self.classes = classes
         self.heatmap = head(channels, head_channels, classes, bias=PRIOR_BIAS)
         sizes = 2 * classes if size_per_class else 2
         self.size = head(channels, head_channels, sizes, bias=SIZE_BIAS)
         self.offset = head(channels, head_channels, 2)
+
+    def answer(self, features: list[Tensor]) -> Maps:
+        """Maps of a backbone's features."""
+        merged = self.neck(features)
+        return Maps(self.heatmap(merged), self.size(merged) * SIZE_SCALE, self.offset(merged))
+
+
+class CenterNet(Branch):
+    """Objects as Points: images -> Maps.
+
+    Where the backbone has early features, a training answers to each by a branch of its own.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: Backbone, necks: Sequence[nn.Module], *, classes: int, **heads: Any
+    ) -> None:
+        """necks: of the features, and of each early one; the normalisation is in the weights."""
+        super().__init__(necks[0], classes=classes, **heads)
+        self.backbone, self.classes = backbone, classes
+        self.early = nn.ModuleList(Branch(neck, classes=classes, **heads) for neck in necks[1:])
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1) * 255)
 
@@ -63,9 +83,12 @@ class CenterNet(nn.Module):
         normalised = ((images.float() - self.mean) / self.std).contiguous(
             memory_format=torch.channels_last
         )
-        features = self.backbone(normalised)
-        merged = self.neck(features)
-        return Maps(self.heatmap(merged), self.size(merged) * SIZE_SCALE, self.offset(merged))
+        features, early = self.backbone(normalised)
+        maps = self.answer(features)
+        if not self.training:
+            return maps
+        branches: Any = zip(self.early, early, strict=True)
+        return replace(maps, early=tuple(branch.answer(own) for branch, own in branches))
 
 
 def build(
@@ -92,13 +115,16 @@ def build(
     )
     if not extractor.strides:
         raise UserError(f"model.stride: {backbone} has no feature at a stride of {stride}; use 4")
-    merging = NECKS[neck](
-        extractor.channels,
-        extractor.strides,
-        channels=channels,
-        stride=stride,
-        deformable=deformable,
-    )
+    merging = [
+        NECKS[neck](
+            extractor.channels,
+            extractor.strides,
+            channels=channels,
+            stride=stride,
+            deformable=deformable,
+        )
+        for _ in range(1 + extractor.early)
+    ]
     net = CenterNet(
         extractor,
         merging,

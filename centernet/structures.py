@@ -21,7 +21,8 @@ class Maps:
     size[B, 2, h, w]: box width and height, in cells (a prediction may have a pair of planes for
     each class, [B, 2C, h, w]); offset[B, 2, h, w]: centre minus its cell (x, y), in cells;
     mask[B, 1, h, w]: weight of a cell's size and offset, 1 in all for an object, and
-    label[B, 1, h, w]: the class of that object (both of a target only).
+    label[B, 1, h, w]: the class of that object (both of a target only);
+    early: of a prediction in training, what the stacks before the last one of an hourglass say.
     """
 
     heatmap: Tensor
@@ -29,6 +30,7 @@ class Maps:
     offset: Tensor
     mask: Tensor | None = None
     label: Tensor | None = None
+    early: "tuple[Maps, ...]" = ()
 
     def split(self, images: list[int]) -> "list[Maps]":
         """The maps of the first so many images, of the next, and so on."""

@@ -9,25 +9,14 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BLUE, AMBER, GREY, GREEN, RED = "#2563eb", "#d97706", "#9ca3af", "#059669", "#dc2626"
-INK, FAINT = "#1f2937", "#e5e7eb"
-STYLE: Any = {  # matplotlib types its keys one by one
+from centernet.style import AMBER, BLUE, GREY, INK, RED, STYLE
+
+OWN = STYLE | {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "centernet",  # the same chart is the same file
     "font.family": "sans-serif",
     "font.sans-serif": ["Inter", "Segoe UI", "Helvetica", "DejaVu Sans"],
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
     "figure.dpi": 100,
 }
 
@@ -47,7 +36,7 @@ def chart(draw: Callable[..., None]) -> Callable[..., tuple[str, bytes]]:
     """A function that draws on axes, as one that returns the picture as (SVG, PNG)."""
 
     def drawn(*arguments: Any, size: tuple[float, float] = (6.4, 3.6), **named: Any) -> Any:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(OWN):
             figure = Figure(figsize=size, layout="constrained")
             draw(figure, *arguments, **named)
             text, picture = io.StringIO(), io.BytesIO()

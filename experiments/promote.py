@@ -12,7 +12,7 @@ from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.errors import UserError, one_line
 from centernet.predict import Detector
-from experiments import charts, exam, gate, run
+from experiments import exam, gate, run
 from experiments.checks import Examined, first_failure
 from experiments.costs import COSTS
 from experiments.gate import Comparison, Decision, Estimate
@@ -139,6 +139,8 @@ def record(
     notes = {}
     if verdict.test is not None:
         notes[TEST] = str(verdict.test)
+        from experiments import charts  # late: matplotlib takes a second
+
         picture = charts.comparison(
             verdict.comparison, verdict.test, margin=own.gate.margin, size=(9, 3)
         )[1]

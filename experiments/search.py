@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from centernet.card import data_card
 from centernet.checkpoint import write_bytes
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
@@ -26,7 +25,7 @@ from centernet.presets import load, parse_overrides
 from centernet.seed import cores
 from centernet.state import FREE
 from centernet.train import check
-from experiments import display, finalists, launch, report, search_space, settings, study
+from experiments import display, finalists, launch, search_space, settings, study
 from experiments.budget import Budget
 from experiments.budget import changed as changed_budget
 from experiments.conclude import conclude, hold_finals
@@ -123,6 +122,8 @@ def say(console: Console, text: str) -> None:
 
 def card_files(base: Config, splits: tuple[Split, Split]) -> dict[str, bytes]:
     """The data card, as JSON and as a picture."""
+    from centernet.card import data_card  # late: matplotlib takes a second
+
     card, picture = data_card(
         splits,
         [problem for split in splits for problem in split.problems],
@@ -202,6 +203,8 @@ def trial_folder(own: Settings, tracker: Tracker) -> Path:
 
 def write_report(own: Settings, ours: Any, tracker: Tracker) -> Path:
     """The study's page and charts, in `runs/reports` and with the study's run; the page's file."""
+    from experiments import report  # late: scikit-learn takes seconds
+
     distributions = study.distributions(ours)
     best = study.best_trial(ours)
     runs = {tracker.number(run): run.info.run_id for run in tracker.trials()}

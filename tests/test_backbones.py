@@ -1,6 +1,7 @@
 """Every backbone: its features, its published size, and where its weights come from."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,12 @@ from torch import Tensor, nn
 
 from centernet.backbones import BACKBONES, create
 from centernet.backbones.hourglass import Stacked, wrap
+from centernet.encode import encode
 from centernet.errors import UserError
-from centernet.model import build
+from centernet.losses import losses
+from centernet.model import CenterNet, build
+from centernet.necks import NECKS
+from centernet.structures import Instances
 
 
 def parameters(net: nn.Module) -> float:
@@ -39,7 +44,7 @@ def test_features_have_the_strides_and_channels_they_claim(name: str, finest: in
     real = name.startswith("regnet")  # computes its widths with tensors
     with torch.device("cpu" if real else "meta"):
         net = create(name, finest=finest)
-        features = net(torch.zeros(2, 3, 64, 96))
+        features, early = net(torch.zeros(2, 3, 64, 96))
     assert [tuple(f.shape) for f in features] == [
         (2, c, 64 // s, 96 // s) for c, s in zip(net.channels, net.strides, strict=True)
     ]
@@ -47,6 +52,7 @@ def test_features_have_the_strides_and_channels_they_claim(name: str, finest: in
     no_stem = tuple(s for s in usual if s > 2)  # convnext: patches of 4 pixels
     known = {"hourglass": (4,), "convnext": no_stem, "timm/convnext": no_stem}
     assert net.strides == next((v for k, v in known.items() if name.startswith(k)), usual)
+    assert len(early) == (1 if name == "hourglass104" else 0)
     if name in PUBLISHED:
         assert parameters(net) == pytest.approx(PUBLISHED[name], rel=0.01)
 
@@ -71,7 +77,7 @@ def test_dla34_is_the_network_of_the_published_weights(tmp_path: Path) -> None:
     extractor = timm.create_model("dla34", features_only=True, out_indices=(2, 3, 4, 5))
     extractor.load_state_dict(theirs.state_dict(), strict=False)
     images = torch.randn(1, 3, 64, 96)
-    same(ours(images), extractor.eval()(images))
+    same(ours(images)[0], extractor.eval()(images))
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
@@ -96,7 +102,7 @@ def test_the_packaged_imagenet_weights_are_loaded_without_any_network(
     net.load_state_dict(weights)
     images = torch.randn(1, 3, 64, 96)
     theirs = net.forward_intermediates(images, indices=(1, 2, 3, 4), intermediates_only=True)
-    same(ours(images), theirs)
+    same(ours(images)[0], theirs)
     assert ours.mean == ours.std == (0.5, 0.5, 0.5)
 
 
@@ -173,10 +179,28 @@ def test_unknown_names_and_missing_weights_are_one_line() -> None:
 def test_an_hourglass_of_two_stacks_teaches_every_part_and_takes_odd_maps() -> None:
     torch.manual_seed(0)
     net = wrap(Stacked(2, (8, 8, 16, 16), (1, 2, 1, 2)), pretrained=False, finest=4)
-    (feature,) = net(torch.randn(2, 3, 64, 160))  # 16 x 40 cells, halved to 2 x 5
-    assert feature.shape == (2, 8, 16, 40)
+    (feature,), ((early,),) = net(torch.randn(2, 3, 64, 160))  # 16 x 40 cells, halved to 2 x 5
+    assert feature.shape == early.shape == (2, 8, 16, 40) and not feature.equal(early)
     feature.square().sum().backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_training_supervises_each_stack_of_an_hourglass_and_only_the_last_one_answers() -> None:
+    torch.manual_seed(0)
+    stacks = wrap(Stacked(2, (8, 8, 16, 16), (1, 1, 1, 1)), pretrained=False, finest=4)
+    necks = [NECKS["pyramid"]((8,), (4,), channels=8, stride=4, deformable=False) for _ in range(2)]
+    net = CenterNet(stacks, necks, classes=3, channels=8, head_channels=8)
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    box, label = torch.tensor([[8.0, 8.0, 40.0, 40.0]]), torch.tensor([1])
+    target = encode([Instances(box, label)] * 2, classes=3, height=64, width=96)
+    maps = net(images)
+    (first,) = maps.early
+    alone = [losses(replace(one, early=()), target)["total"] for one in (maps, first)]
+    both = losses(maps, target)["total"]
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
+    both.backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None] == []
+    assert net.eval()(images).early == ()
 
 
 def spread(net: nn.Module) -> None:

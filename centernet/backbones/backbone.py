@@ -15,7 +15,8 @@ class Backbone(nn.Module):
     """`stages` applied one after the other, each one's output a feature.
 
     channels and strides: of the features; mean and std: of the images it expects, in 0...1;
-    kept: which outputs are features, the others being finer than anybody asked for.
+    kept: which outputs are features, the others being finer than anybody asked for, or early:
+    of a stack of hourglasses, features like the last one's, that a training supervises too.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Backbone(nn.Module):
         channels: Sequence[int],
         strides: Sequence[int],
         finest: int,
+        early: int = 0,
         normalisation: Normalisation = IMAGENET_RGB,
     ) -> None:
         """Wrap stages whose outputs have these channels and strides; of a stride, the last one."""
@@ -34,10 +36,11 @@ class Backbone(nn.Module):
         self.kept = tuple(last.values())
         self.channels = tuple(channels[index] for index in self.kept)
         self.strides = tuple(last)
+        self.early = early
         self.mean, self.std = normalisation
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of normalised images, finest first."""
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Features of normalised images, finest first; and the early ones, of each stack."""
         if isinstance(self.stages, nn.ModuleList):
             outputs = []
             for stage in self.stages:
@@ -45,7 +48,8 @@ class Backbone(nn.Module):
                 outputs.append(images)
         else:
             outputs = list(self.stages(images))
-        return [outputs[index] for index in self.kept]
+        early = [[one] for one in outputs[: self.early]]
+        return [outputs[index] for index in self.kept], early
 
 
 def cut(

@@ -1,7 +1,7 @@
 """Stacked hourglasses (Newell et al. 2016) as CornerNet and Objects as Points build them.
 
-Residual blocks throughout, strided ones for pooling; one feature, at stride 4. Of the stacks only
-the last is supervised.
+Residual blocks throughout, strided ones for pooling; one feature, at stride 4. Each stack is
+supervised by heads of its own; the last one's answer counts.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,10 @@ def hourglass(stacks: int, *, pretrained: Pretrained, finest: int) -> Backbone:
 
 def wrap(net: "Stacked", *, pretrained: Pretrained, finest: int) -> Backbone:
     """A stack as a backbone."""
-    backbone = Backbone(net, channels=[net.width], strides=[4], finest=finest)
+    count = len(net.hourglasses)
+    backbone = Backbone(
+        net, channels=[net.width] * count, strides=[4] * count, finest=finest, early=count - 1
+    )
     initialise(backbone, net, pretrained)
     return backbone
 
@@ -47,13 +50,13 @@ class Stacked(nn.Module):
         self.merge = nn.ModuleList(residual(width, width) for _ in between)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The last hourglass's output."""
+        """Each hourglass's output."""
         x = self.stem(images)
-        output = self.outputs[0](self.hourglasses[0](x))
+        found = [self.outputs[0](self.hourglasses[0](x))]
         for index, merge in enumerate(self.merge):
-            x = merge(relu(self.from_input[index](x) + self.from_output[index](output)))
-            output = self.outputs[index + 1](self.hourglasses[index + 1](x))
-        return [output]
+            x = merge(relu(self.from_input[index](x) + self.from_output[index](found[-1])))
+            found.append(self.outputs[index + 1](self.hourglasses[index + 1](x)))
+        return found
 
 
 class Hourglass(nn.Module):

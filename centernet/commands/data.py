@@ -10,7 +10,6 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from centernet.card import data_card
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, formats, images
 from centernet.dataset.split import Problem, Split, check_disjoint
@@ -22,6 +21,8 @@ PAIRS = 5  # near-duplicates that are printed; the JSON has more
 
 def check_data(options: argparse.Namespace) -> int:
     """Print the data card and every defect; exit status 2 if one of them would stop a training."""
+    from centernet.card import data_card  # late: matplotlib takes a second
+
     seen = network(options)
     kind = formats.detect(options.folder)
     splits = [coco.inspect(options.folder, name) for name in formats.splits(options.folder)]

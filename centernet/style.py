@@ -1,0 +1,20 @@
+"""The look of every chart: its colours, and what matplotlib is told."""
+
+from typing import Any
+
+BLUE, AMBER, GREEN, RED = "#2563eb", "#d97706", "#059669", "#dc2626"
+INK, GREY, FAINT = "#1f2937", "#9ca3af", "#e5e7eb"
+STYLE: Any = {  # matplotlib types its keys one by one
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called $x$
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
