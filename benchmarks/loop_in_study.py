@@ -19,7 +19,7 @@ from centernet.dataset.coco import read_training
 from centernet.presets import load
 from centernet.train import train
 from experiments import objective, search_space, settings, study
-from experiments.suggest import suggest
+from experiments.study.suggest import suggest
 from experiments.tracking import Tracker
 
 SPACE = """

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import cli, settings
-from experiments.record import Archive
+from experiments.tracking.record import Archive
 
 
 def again(run_id: str) -> tuple[str, int]:

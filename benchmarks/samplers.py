@@ -6,7 +6,7 @@
 The table holds the AP after each epoch of every point of a grid, trained once: training is
 deterministic, so a search that asks for one of them gets what it would get from training it.
 The samplers see continuous fields; what they suggest is taken to the nearest point. All begin
-without known points. The pruners judge as in a search (experiments/pruning.py).
+without known points. The pruners judge as in a search (experiments/study/pruning.py).
 """
 
 import itertools
@@ -29,10 +29,10 @@ from centernet.presets import load
 from centernet.structures import Epoch
 from centernet.train import train
 from experiments import search_space
-from experiments.methods import make_pruner, make_sampler
-from experiments.pruning import Judge
-from experiments.storage import Storage
-from experiments.suggest import suggest
+from experiments.study.methods import make_pruner, make_sampler
+from experiments.study.pruning import Judge
+from experiments.study.storage import Storage
+from experiments.study.suggest import suggest
 
 HERE = Path(__file__).parent
 TABLE = HERE / "samplers.jsonl"

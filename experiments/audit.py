@@ -4,12 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from experiments import study
 from experiments.lock import holder
-from experiments.run import STATUS, metric_name
+from experiments.study import Trial
 from experiments.tracking import Tracker
+from experiments.tracking.run import STATUS, metric_name
 
 SYSTEM = "system/"  # metrics that count seconds, not epochs
 ONCE = ("best/", "cost/")  # of the trial as a whole
@@ -47,14 +46,14 @@ def audit(ours: Any, tracker: Tracker, locks: Any) -> Audit:
     return Audit(len(trials), points, problems)
 
 
-def process(trial: FrozenTrial, locks: Any) -> list[str]:
+def process(trial: Trial, locks: Any) -> list[str]:
     """Whether what is RUNNING has a process."""
     if trial.state.name == "RUNNING" and holder(locks(trial.number)) is None:
         return ["RUNNING without a live process (the next search continues it)"]
     return []
 
 
-def compare(trial: FrozenTrial, run: Any, tracker: Tracker) -> tuple[int, list[str]]:
+def compare(trial: Trial, run: Any, tracker: Tracker) -> tuple[int, list[str]]:
     """State, values and metric points of a trial and its run: how many points, what is wrong."""
     problems = []
     if run.info.status != STATUS[trial.state.name]:
@@ -86,7 +85,7 @@ def gaps(steps: list[int], name: str) -> list[str]:
     return problems
 
 
-def values(trial: FrozenTrial, history: dict[int, float]) -> list[str]:
+def values(trial: Trial, history: dict[int, float]) -> list[str]:
     """Whether Optuna was told what MLflow shows; a running trial may be one epoch ahead."""
     ahead = 0 if trial.state.is_finished() else 1
     differ = [e for e, v in trial.intermediate_values.items() if history.get(e, v) != v]

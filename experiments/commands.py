@@ -19,7 +19,7 @@ from experiments.reproduce import reproduce
 from experiments.retention import forget, surplus
 from experiments.search import search, trial_folder, write_report
 from experiments.settings import Settings
-from experiments.suggest import default_point
+from experiments.study.suggest import default_point
 from experiments.tracking import Tracker, connect
 
 

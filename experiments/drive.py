@@ -16,11 +16,11 @@ from centernet.errors import UserError
 from experiments import study
 from experiments.budget import Budget, spent_out
 from experiments.lock import exclusive, holder
-from experiments.methods import exhausted
 from experiments.objective import Progress, Search
 from experiments.registry import pinned
 from experiments.retention import forget, surplus
-from experiments.suggest import suggest
+from experiments.study.methods import exhausted
+from experiments.study.suggest import suggest
 from experiments.watchdog import end_children
 
 HOPELESS = 3  # failed trials at the start of a search, before any has come to its end

@@ -17,7 +17,7 @@ from experiments.budget import Budget
 from experiments.objective import Search
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
-from experiments.suggest import SEED, default_point, seeded
+from experiments.study.suggest import SEED, default_point, seeded
 from experiments.tracking import Tracker
 
 SUFFIX = ".finals"

@@ -4,12 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from optuna.distributions import FloatDistribution, IntDistribution
-
 from centernet.config import Config
 from experiments.budget import PATIENCE
-from experiments.methods import combinations
-from experiments.search_space import SearchSpace
+from experiments.search_space import NUMBERS, SearchSpace
+from experiments.study.methods import combinations
 
 WEIGHTS = ("loss.heatmap_weight", "loss.size_weight", "loss.offset_weight")
 DECADES = 2.0  # a linear range that spans more puts nearly all its draws into the last one
@@ -33,7 +31,7 @@ def redundant(space: SearchSpace, base: Config) -> Iterator[str]:
 def scales(space: SearchSpace, base: Config) -> Iterator[str]:
     """A wide range is searched on a log scale."""
     for path, distribution in space.parameters.items():
-        if isinstance(distribution, FloatDistribution | IntDistribution) and not distribution.log:
+        if isinstance(distribution, NUMBERS) and not distribution.log:
             low, high = distribution.low, distribution.high
             if low > 0 and distribution.step in (None, 1) and high / low >= 10**DECADES:
                 yield (

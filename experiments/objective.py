@@ -25,15 +25,15 @@ from centernet.train import BEST, NonFiniteLoss, train
 from experiments import study
 from experiments.costs import COSTS
 from experiments.lock import exclusive
-from experiments.methods import make_pruner
-from experiments.pruning import Glance, Judge
 from experiments.retention import worth_keeping
-from experiments.run import PICTURE, WEIGHTS, Run
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.study import VALUE
-from experiments.suggest import configured
+from experiments.study.methods import make_pruner
+from experiments.study.pruning import Glance, Judge
+from experiments.study.suggest import configured
 from experiments.tracking import Tracker
+from experiments.tracking.run import PICTURE, WEIGHTS, Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from experiments.display import number
 from experiments.finalists import DEFAULT, FINALISTS, SEEDS, Finalist
 from experiments.promote import Verdict
 from experiments.settings import CHALLENGER
-from experiments.suggest import SEED
+from experiments.study.suggest import SEED
 
 
 def summary(

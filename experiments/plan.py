@@ -13,8 +13,8 @@ from centernet.errors import UserError, one_line
 from experiments import provenance, restore
 from experiments.differences import Difference, differences, unequal
 from experiments.manifest import current, fingerprint
-from experiments.record import Recorded
 from experiments.settings import Settings
+from experiments.tracking.record import Recorded
 from experiments.verdict import Deviation, tolerance
 
 

@@ -12,7 +12,7 @@ from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.errors import UserError, one_line
 from centernet.predict import Detector
-from experiments import exam, gate, run
+from experiments import exam, gate
 from experiments.checks import Examined, first_failure
 from experiments.costs import COSTS
 from experiments.gate import Comparison, Decision, Estimate
@@ -20,6 +20,7 @@ from experiments.lock import exclusive
 from experiments.registry import DECISION, REPLACED, VALUE, Registry, Version
 from experiments.settings import CHALLENGER, Settings
 from experiments.tracking import Tracker
+from experiments.tracking.run import CONFIG
 
 PHOTOGRAPHS = 4  # val images on which a registered model is compared with the trainer's
 CHECKED, TEST, COMPARED, PROMOTED = "checks", "test_AP", "comparison", "promoted"  # tags
@@ -59,7 +60,7 @@ def promote(
     data lies now, if it moved. UserError where a person asks for a model that fails a check.
     """
     tracker = candidate.tracker
-    config = yaml.safe_load(tracker.text(candidate.run_id, run.CONFIG))
+    config = yaml.safe_load(tracker.text(candidate.run_id, CONFIG))
     config = resolve(flatten(config) | ({"data.folder": str(folder)} if folder else {}))
     data, digest = tracker.data(tracker.client.get_run(candidate.run_id))
     registry = Registry(own, own.model_name(data))

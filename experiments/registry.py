@@ -25,7 +25,7 @@ from centernet.errors import UserError
 from centernet.geometry import PADDING
 from centernet.train import BEST
 from experiments import serving
-from experiments.run import WEIGHTS
+from experiments.tracking.run import WEIGHTS
 from experiments.settings import Settings
 
 OUTPUT = {

@@ -17,10 +17,10 @@ from centernet.train import LAST
 from experiments import provenance, restore, settings
 from experiments.display import duration
 from experiments.plan import Plan, make_plan, suspects, verified
-from experiments.record import Archive, Recorded
 from experiments.replay import replay
 from experiments.settings import Settings
 from experiments.tracking import Tracker
+from experiments.tracking.record import Archive, Recorded
 from experiments.verdict import (
     DIVERGED,
     EQUIVALENT,

@@ -21,7 +21,7 @@ from centernet.errors import UserError, one_line
 from experiments import replay
 from experiments.differences import TRAINS, unequal
 from experiments.provenance import VARIABLES, git, patch_name, sources
-from experiments.record import Recorded
+from experiments.tracking.record import Recorded
 
 COMMIT = r"[0-9a-f]{40}([0-9a-f]{24})?"
 NAME, VERSION = r"[a-z0-9][a-z0-9-]*", r"[A-Za-z0-9][A-Za-z0-9.!+_-]*"

@@ -33,15 +33,15 @@ from experiments.drive import drive
 from experiments.energy import watts
 from experiments.lint import lint
 from experiments.lock import exclusive
-from experiments.methods import make_pruner, make_sampler
 from experiments.objective import Search
 from experiments.provenance import pretrained
-from experiments.run import CARD, as_yaml, keep_once
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
-from experiments.suggest import candidates
+from experiments.study.methods import make_pruner, make_sampler
+from experiments.study.suggest import candidates
+from experiments.study.warm_start import first_points
 from experiments.tracking import Tracker, connect
-from experiments.warm_start import first_points
+from experiments.tracking.run import CARD, as_yaml, keep_once
 
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 

@@ -29,6 +29,7 @@ SECTIONS = (
     "config", "objectives", "constraints", "parameters", "enqueue", "warm_start", "sampler",
     "pruner", "budget", "finals",
 )  # fmt: skip
+NUMBERS = (FloatDistribution, IntDistribution)
 AP, COSTS = "AP", ("latency_ms", "parameters_m")  # to be maximised; to be minimised
 
 

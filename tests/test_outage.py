@@ -14,9 +14,9 @@ from postgres import Postgres
 from centernet.config import resolve
 from centernet.dataset.coco import read_training
 from experiments import study
-from experiments.run import Run
 from experiments.settings import load
 from experiments.tracking import Tracker
+from experiments.tracking.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_processes_that_open_an_empty_store_at_once_all_succeed(
 ) -> None:
     code = (
         "from pathlib import Path; from experiments.settings import load; "
-        "from experiments.storage import open_storage; from experiments.tracking import Tracker; "
+        "from experiments.study.storage import open_storage; from experiments.tracking import Tracker; "
         f"own = load(Path({str(home / 'mlflow.yaml')!r})); open_storage(own); Tracker(own, 's', 'i')"
     )
     started = [

@@ -7,11 +7,10 @@ import optuna
 import pytest
 
 from centernet.structures import Epoch
-from experiments import pruning
-from experiments.methods import PRUNERS, build
-from experiments.pruning import Judge
 from experiments.settings import Settings
-from experiments.study import open_storage
+from experiments.study import open_storage, pruning
+from experiments.study.methods import PRUNERS, build
+from experiments.study.pruning import Judge
 
 GOOD = (10.0, 20.0, 30.0, 40.0)
 

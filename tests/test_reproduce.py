@@ -13,10 +13,10 @@ from journey import SPACE, named, run, suspected
 from centernet.structures import Epoch
 from centernet.train import train
 from experiments import objective, provenance
-from experiments.pruning import Judge
-from experiments.record import Archive
 from experiments.settings import Settings, load
+from experiments.study.pruning import Judge
 from experiments.tracking import connect
+from experiments.tracking.record import Archive
 
 
 def test_a_run_is_found_by_number_id_and_model_version(own: Settings) -> None:

@@ -14,7 +14,7 @@ from journey import SPACE, named, run, suspected
 
 from centernet.errors import UserError
 from experiments import provenance, restore
-from experiments.record import Recorded
+from experiments.tracking.record import Recorded
 
 
 def git(root: Path, *words: str) -> str:

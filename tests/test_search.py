@@ -17,9 +17,9 @@ from mlflow.tracking import MlflowClient
 from centernet.dataset import images
 from centernet.predict import Detector
 from experiments import study
-from experiments.run import STATUS
 from experiments.settings import Settings
 from experiments.tracking import connect
+from experiments.tracking.run import STATUS
 
 
 def trials(own: Settings) -> list[optuna.trial.FrozenTrial]:

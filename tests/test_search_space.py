@@ -6,11 +6,11 @@ import pytest
 from centernet.config import field_paths, flatten
 from centernet.errors import UserError
 from centernet.presets import load
-from experiments.methods import PRUNERS, SAMPLERS, exhausted, make_pruner, make_sampler
 from experiments.search_space import read
 from experiments.settings import Settings
-from experiments.suggest import default_point, suggest
-from experiments.warm_start import first_points
+from experiments.study.methods import PRUNERS, SAMPLERS, exhausted, make_pruner, make_sampler
+from experiments.study.suggest import default_point, suggest
+from experiments.study.warm_start import first_points
 
 SPACES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 

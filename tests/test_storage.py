@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from postgres import Postgres
 
 from experiments.settings import Settings
-from experiments.storage import MOST, Storage, open_storage, seldom
+from experiments.study.storage import MOST, Storage, open_storage, seldom
 from experiments.tracking import connect
 
 RATE = FloatDistribution(1e-4, 1e-1, log=True)

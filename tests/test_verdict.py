@@ -10,8 +10,8 @@ from centernet.errors import UserError
 from centernet.structures import Epoch
 from experiments.differences import Difference
 from experiments.plan import Plan
-from experiments.record import Recorded
 from experiments.reproduce import Verdict, judge
+from experiments.tracking.record import Recorded
 from experiments.verdict import ROUNDED, Comparison, Deviation, numeric, tolerance
 
 

@@ -12,7 +12,7 @@ from centernet.presets import load
 from experiments import study
 from experiments.search_space import SearchSpace, read
 from experiments.settings import Settings
-from experiments.warm_start import first_points, inherited
+from experiments.study.warm_start import first_points, inherited
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from centernet.errors import UserError
 from experiments import study
 from experiments.search_space import SearchSpace, contains
 from experiments.settings import Settings
-from experiments.suggest import default_point
+from experiments.study.suggest import default_point
 
 BEST = 3  # trials that a study gives to the next one
 

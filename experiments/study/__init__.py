@@ -12,13 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 from centernet.config import Config, flatten
 from centernet.errors import UserError, did_you_mean
 from centernet.seed import cores
-from experiments.methods import make_pruner, make_sampler
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings, sqlite_file
-from experiments.storage import Storage, open_storage
+from experiments.study.methods import make_pruner, make_sampler
+from experiments.study.storage import Storage, open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+Trial = FrozenTrial  # as the study holds it
 IDENTITY = "identity"  # user attributes of a study: what it asked
 ID = "id"  # tells it from others of its name
 PARENT = "parent"  # the study whose finals it is

@@ -23,9 +23,9 @@ from centernet.logs import numbers, to_lines
 from centernet.seed import key
 from centernet.structures import Epoch
 from experiments import provenance
-from experiments.files import Files
 from experiments.manifest import manifest
 from experiments.outbox import Outbox
+from experiments.tracking.files import Files
 
 STATE, REASON = "state", "reason"  # tags
 # Optuna's state of a trial -> MLflow's status of its run

@@ -22,9 +22,9 @@ from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError, did_you_mean, one_line
 from centernet.logs import from_lines, numbers
 from centernet.structures import Epoch
-from experiments import run
 from experiments.settings import Settings, sqlite_file
-from experiments.tracking import STUDY, TRIAL, connect, source_tags
+from experiments.tracking import run
+from experiments.tracking.tracker import STUDY, TRIAL, connect, source_tags
 
 ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
 REPRODUCED, REPRODUCED_BY = "reproduced", "reproduced_by"  # tags of the original

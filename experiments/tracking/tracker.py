@@ -21,14 +21,14 @@ from centernet.config import Config
 from centernet.dataset.split import Split
 from centernet.errors import UserError, one_line, without_passwords
 from experiments import provenance
-from experiments.files import Files
 from experiments.lock import exclusive
 from experiments.patience import Away, Patient, patient
-from experiments.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
 from experiments.settings import Settings, sqlite_file
-from experiments.storage import trust_the_system, write_ahead
 from experiments.study import ID, PARENT
-from experiments.system import sampled
+from experiments.study.storage import trust_the_system, write_ahead
+from experiments.tracking.files import Files
+from experiments.tracking.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
+from experiments.tracking.system import sampled
 
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.ERROR)
