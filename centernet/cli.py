@@ -2,10 +2,14 @@
 
 import argparse
 import os
+import signal
 import sys
+from typing import NoReturn
 
 from centernet import options
 from centernet.errors import UserError, one_line
+
+INTERRUPTED = 130  # exit status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("centernet: interrupted; the same command continues", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def said(error: Exception) -> str:
@@ -53,5 +57,17 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def program() -> NoReturn:
+    """What is typed."""
+    leave(main())
+
+
+def leave(status: int) -> NoReturn:
+    """End the program; one that was interrupted is ended at once by another Ctrl-C."""
+    if status == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

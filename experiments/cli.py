@@ -4,8 +4,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from centernet.cli import INTERRUPTED, leave
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("experiments: interrupted; the same command continues", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -193,5 +194,10 @@ def gpus(text: str) -> str:
     return text
 
 
+def program() -> NoReturn:
+    """What is typed."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

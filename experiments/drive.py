@@ -7,9 +7,11 @@ progress. A trial whose process dies is queued again and goes on from its checkp
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from centernet.errors import UserError
@@ -23,6 +25,7 @@ from experiments.study.methods import exhausted
 from experiments.study.suggest import suggest
 from experiments.watchdog import end_children
 
+MOMENT = 2.0  # seconds
 HOPELESS = 3  # failed trials at the start of a search, before any has come to its end
 
 
@@ -67,19 +70,31 @@ def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, Non
             clock.tick()
             if budget.hours is not None and clock.hours >= budget.hours:
                 return
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, partial(at_once, search))  # to leave takes a moment
+        raise
     finally:
-        before = signal.signal(signal.SIGINT, at_once)  # this takes a moment, and is wanted
-        try:
-            crew.close()
-            clock.tick(now=True)
-            settle(search)
-        finally:
-            signal.signal(signal.SIGINT, before)
+        crew.close()
+        clock.tick(now=True)
+        settle(search)
 
 
-def at_once(*_: object) -> None:
-    """Ctrl-C for the second time: end as by kill -9, which the next search mends."""
+def at_once(search: Search, *_: object) -> None:
+    """Ctrl-C for the second time: end as by kill -9, which the next search mends.
+
+    What was running is marked if that is possible within a moment: this thread was interrupted
+    anywhere, maybe while it holds what another one needs.
+    """
+
+    def mark() -> None:
+        settle(search)
+        search.tracker.client.set_terminated(search.parent, "KILLED")
+
+    os.write(2, b"\nexperiments: ended at once; the same command continues\n")
     end_children()
+    marking = threading.Thread(target=mark, daemon=True)
+    marking.start()
+    marking.join(MOMENT)
     os._exit(130)
 
 

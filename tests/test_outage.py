@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, tiny_values
-from journey import SPACE, command, run, tracker_of
+from journey import SPACE, command, run, tracker_of, unchecked
 from postgres import Postgres
 
 from centernet.config import resolve
@@ -34,6 +34,7 @@ def test_a_search_waits_for_its_database_server_and_goes_on(
     base = tiny_values(data) | {"train.epochs": 5}
     (tmp_path / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
     (tmp_path / "space.yaml").write_text(SPACE)
+    unchecked(tmp_path)
     words = command("search", "--space", "space.yaml", "--study", "p", "--trials", 2)
     with subprocess.Popen(
         words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

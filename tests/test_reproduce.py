@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import REPOSITORY, tiny_values
-from journey import SPACE, named, run, suspected
+from journey import SPACE, named, run, suspected, unchecked
 
 from centernet.structures import Epoch
 from centernet.train import train
@@ -113,6 +113,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for studies of one trial."""
     home = tmp_path_factory.mktemp("short")
     (home / "mlflow.yaml").write_text((REPOSITORY / "mlflow.yaml").read_text())
+    unchecked(home)
     return home
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import REPOSITORY, tiny_values
-from journey import SPACE, named, run, suspected
+from journey import SPACE, named, run, suspected, unchecked
 
 from centernet.errors import UserError
 from experiments import provenance, restore
@@ -108,6 +108,7 @@ def test_an_older_commit_is_restored_in_a_newer_clone_from_a_store_that_was_move
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     (before / "mlflow.yaml").write_text((REPOSITORY / "mlflow.yaml").read_text())
+    unchecked(before)
     base = tiny_values(data) | {"train.epochs": 2}
     (before / "base.yaml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in base.items()))
     (before / "space.yaml").write_text(SPACE)
