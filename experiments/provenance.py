@@ -5,6 +5,8 @@ import os
 import platform
 import re
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import distributions
@@ -96,9 +98,15 @@ def patch_name(text: str) -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    """Version of every installed package by its normalised name, without this project's own."""
+    """Version of every installed package by its normalised name, without this project's own.
+
+    What a package brings along inside its own folder is not installed: Ray puts such on the path
+    of its workers.
+    """
     found: dict[str, str] = {}
-    for one in distributions():
+    installed = Path(sysconfig.get_path("purelib"))
+    places = [one for one in sys.path if installed not in Path(one).parents]
+    for one in distributions(path=places):
         name = re.sub(r"[-_.]+", "-", one.metadata["Name"] or "").lower()
         if name and name != OWN:
             found.setdefault(name, one.version)  # the first on the path is the one imported

@@ -1,6 +1,7 @@
 """What a run records of code, packages, data and hardware, and how a difference is named."""
 
 import json
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,14 @@ def test_a_changed_a_new_and_a_missing_file_of_the_data_are_named(own_data: Path
     (own_data / "val.json").write_text("[]")
     assert fingerprint(own_data, "val", then) is None
     assert len(current(own_data, ("train", "val"))) == 24 + 2
+
+
+def test_what_a_package_brings_along_for_itself_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A trial of a Ray worker would else seem to have run with other packages."""
+    before = provenance.packages.__wrapped__()
+    own = Path(sysconfig.get_path("purelib")) / "ray" / "thirdparty_files"
+    assert list(own.glob("*.dist-info"))
+    monkeypatch.syspath_prepend(str(own))
+    assert provenance.packages.__wrapped__() == before
