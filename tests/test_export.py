@@ -25,8 +25,7 @@ from centernet.predict import Detector, Picture
 @pytest.fixture(scope="module")
 def weights(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained, with an NMS that has much to do: untrained boxes are all of one size."""
-    changes = {"decode.nms_iou": 0.2, "model.size_per_class": True}
-    return untrained(data, tmp_path_factory.mktemp("weights"), changes)
+    return untrained(data, tmp_path_factory.mktemp("weights"), {"decode.nms_iou": 0.2})
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +51,13 @@ def file(
     return path
 
 
-def test_class_specific_sizes_travel_with_the_weights(detector: Detector) -> None:
-    maps = detector.model(torch.zeros(1, 3, detector.height, detector.width))
-    assert maps.size.shape[1] == 2 * len(detector.classes)
+def test_class_specific_sizes_travel_with_the_weights_and_through_onnx(
+    data: Path, pictures: list[Picture], tmp_path: Path
+) -> None:
+    found = Detector.load(untrained(data, tmp_path, {"model.size_per_class": True}))
+    maps = found.model(torch.zeros(1, 3, found.height, found.width))
+    assert maps.size.shape[1] == 2 * len(found.classes)
+    assert compare(found, to_onnx(found), pictures).boxes < 0.1
 
 
 def test_onnx_runtime_finds_torchs_boxes_in_a_batch_and_one_by_one(

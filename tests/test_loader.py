@@ -161,12 +161,12 @@ def test_a_thousand_objects_and_none_at_all_pass_through(data: Path) -> None:
     assert batch.counts == [0, 0] and batch.boxes.shape == (0, 4)
 
 
-def test_batches_with_defaults_are_what_they_always_were(data: Path) -> None:
-    """The digest was taken before mosaic, cutout and the shared cache were there."""
+def test_batches_with_defaults_are_what_they_were(data: Path) -> None:
+    """Another digest is another training: a change that wants one says so in CHANGELOG.md."""
     import hashlib
 
     found = hashlib.sha256()
     for batch in batches(coco.read(data, "train"), 0):
         for part in (batch.images, batch.boxes, batch.labels):
             found.update(part.numpy().tobytes())
-    assert found.hexdigest()[:16] == "0a7f3480a9a23743"
+    assert found.hexdigest()[:16] == "df6a1e64ce1207fc"

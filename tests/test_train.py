@@ -113,7 +113,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
 
 def test_it_learns(tiny: Config, tmp_path: Path) -> None:
     epochs = list(train(changed(tiny, train__epochs=12), tmp_path))
-    assert epochs[-1].losses["total"] < 0.6 * epochs[0].losses["total"]
+    assert epochs[-1].losses["total"] < 0.7 * epochs[0].losses["total"]
     assert epochs[-1].losses["heatmap"] < 0.7 * epochs[0].losses["heatmap"]
 
 
