@@ -39,7 +39,7 @@ def test_two_epochs_of_two_processes_have_the_losses_gradients_and_weights_of_on
     out = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
     found = [json.loads(line) for line in out.splitlines()]
     assert [one["backbone"] for one in found] == list(backbones)
-    assert all(one["tensors"] > 100 and one["apart"] < 1e-9 for one in found), found
+    assert all(one["tensors"] > 100 and one["apart"] < 1e-6 for one in found), found
 
 
 def test_two_processes_train_as_one_does(data: Path, tmp_path: Path) -> None:
