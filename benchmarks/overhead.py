@@ -189,7 +189,7 @@ def run(shared: objective.Search, crew: Any, trials: int) -> tuple[list[float], 
 
 
 def main() -> None:
-    words = [*sys.argv[1:], *("1", "60", "random", "0")[len(sys.argv) - 1 :]]
+    words = [*sys.argv[1:], *("1", "60", "random", "50")[len(sys.argv) - 1 :]]
     os.environ[ASLEEP] = str(float(words[3]) / 1000)
     processes, trials = int(words[0]), int(words[1])
     with tempfile.TemporaryDirectory() as scratch:

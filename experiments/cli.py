@@ -2,6 +2,7 @@
 | register | models | rollback | predict | serve"""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
         from experiments import commands  # late: it imports torch and MLflow
 
         return int(getattr(commands, options.command)(options))
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # Python flushes it at exit
+        return 0
     except (UserError, OSError) as error:  # an OSError names its file: full disk, no right to it
         print(f"experiments: {one_line(str(error))}", file=sys.stderr)
         return 2
