@@ -70,7 +70,7 @@ def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, Non
             clock.tick()
             if budget.hours is not None and clock.hours >= budget.hours:
                 return
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):  # here, or where the caller shows what it got
         signal.signal(signal.SIGINT, partial(at_once, search))  # to leave takes a moment
         raise
     finally:
