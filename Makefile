@@ -19,6 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE  # without its caches, every process compiles P
 #             FINALISTS=n SEEDS=n
 SPACE ?= search_spaces/smoke.yaml
 TESTS ?= tests
+SPREAD := -n auto --dist loadgroup --no-loadscope-reorder  # tests/conftest.py groups and sorts them
 
 .PHONY: help setup search status report ui register models rollback serve reproduce test check clean
 
@@ -62,13 +63,13 @@ reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUD
 	  $(if $(STUDY),--study "$(STUDY)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data "$(DATA)") $(OPTIONS)
 
 test: .venv/.ready ## the tests
-	@$(BIN)/pytest -n auto --dist loadfile $(TESTS)
+	@$(BIN)/pytest $(SPREAD) $(TESTS)
 
 check: .venv/.ready ## format, lint, types, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -n auto --dist loadfile $(TESTS)
+	@$(BIN)/pytest $(SPREAD) $(TESTS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,26 @@ from centernet.config import Config, resolve
 from centernet.dataset.demo import generate
 from experiments.settings import Settings, load
 
+LONGEST = ("place", "test_parallel", "test_distributed", "test_outage")  # groups, see below
+
 hypothesis_settings.register_profile("side by side", deadline=None)  # a busy machine is no defect
 hypothesis_settings.load_profile("side by side")
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Tests of one file run in one process, all that use `place` too; the longest begin."""
+
+    def group(item: Any) -> str:
+        return "place" if "place" in item.fixturenames else str(item.path.stem)
+
+    def start(item: Any) -> int:
+        return LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=start)
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +50,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own_data(data: Path, tmp_path: Path) -> Path:
     """A copy of the data that a test may spoil."""
-    import shutil
-
     return Path(shutil.copytree(data, tmp_path / "own"))
 
 
@@ -77,17 +92,37 @@ def tiny(data: Path) -> Config:
     return resolve(tiny_values(data))
 
 
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `runs/` whose two databases are empty: to lay out their tables takes five seconds."""
+    from experiments.study.storage import open_storage
+    from experiments.tracking import connect
+
+    folder = tmp_path_factory.mktemp("stores")
+    own = load(Path(shutil.copy(REPOSITORY / "mlflow.yaml", folder)))
+    open_storage(own).engine.dispose()
+    connect(own)
+    return own.runs
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder with an mlflow.yaml of its own."""
-    (tmp_path / "mlflow.yaml").write_text((REPOSITORY / "mlflow.yaml").read_text())
+    shutil.copy(REPOSITORY / "mlflow.yaml", tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:
+def furnished(home: Path, stores: Path) -> Path:
+    """`home`, with two empty databases."""
+    shutil.copytree(stores, home / "runs")
+    return home
+
+
+@pytest.fixture
+def settings(furnished: Path) -> Settings:
     """Settings whose stores lie in a temporary folder."""
-    return load(home / "mlflow.yaml")
+    return load(furnished / "mlflow.yaml")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from centernet.dataset.coco import read_training
 from centernet.dataset.loader import Order
 from centernet.train import LAST, train
 
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # each on one core, as torchrun has it by itself
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
@@ -27,25 +28,33 @@ def together(config: Config, folder: Path, processes: int = 2) -> subprocess.Com
     file.write_text(yaml.safe_dump(config.model_dump()))
     words = ("-m", "centernet.cli", "train", "--config", file, "--output", folder / "out")
     command = [*TORCHRUN, str(processes), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return torchrun(command)
+
+
+def torchrun(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=ALONE, capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 def test_two_epochs_of_two_processes_have_the_losses_gradients_and_weights_of_one(
     data: Path,
 ) -> None:
     script = Path(__file__).with_name("together.py")
-    backbones = ("slim", "efficientnet_lite0")  # with torch's norms, and with timm's
-    command = [*TORCHRUN, "2", str(script), str(data), *backbones]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
-    found = [json.loads(line) for line in out.splitlines()]
-    assert [one["backbone"] for one in found] == list(backbones)
-    assert all(one["tensors"] > 100 and one["apart"] < 1e-6 for one in found), found
+    limits = {"slim": 1e-11, "efficientnet_lite0": 1e-7}  # with torch's norms, and with timm's
+    command = [*TORCHRUN, "2", str(script), str(data), *limits]
+    done = torchrun(command)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["backbone"] for one in found] == list(limits)
+    assert all(one["tensors"] > 100 for one in found)
+    assert all(one["apart"] < limits[one["backbone"]] for one in found), found
 
 
 def test_two_processes_train_as_one_does(data: Path, tmp_path: Path) -> None:
-    """By the command, in float32, where the same training drifts apart (see together.py)."""
+    """By the command, in float32; at a small rate, as larger steps drift apart (together.py)."""
     values = tiny_values(data) | {"train.epochs": 2, "train.threads": 1, "optim.batch_size": 7}
-    config = resolve(values | {"optim.name": "sgd", "optim.lr": 1e-3})
+    config = resolve(values | {"optim.name": "sgd", "optim.lr": 1e-4})
     alone = list(train(config, tmp_path / "alone"))
     done = together(config, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -53,9 +62,13 @@ def test_two_processes_train_as_one_does(data: Path, tmp_path: Path) -> None:
     ours, record = checkpoint.read(tmp_path / "out" / LAST)
     theirs, _ = checkpoint.read(tmp_path / "alone" / LAST)
     for epoch, other in zip(record["epochs"], alone, strict=True):
-        assert epoch["losses"] == pytest.approx(other.losses, rel=0.1)
-        assert epoch["metrics"] == pytest.approx(other.metrics, abs=2.0)
+        assert epoch["losses"] == pytest.approx(other.losses, rel=1e-3)
+        assert epoch["metrics"] == pytest.approx(other.metrics, abs=0.1)
     assert set(ours) == set(theirs)
+    for name in (name for name in theirs if name.startswith(("model/", "ema/"))):
+        tensor = theirs[name]
+        apart = (ours[name].double() - tensor.double()).norm()
+        assert apart <= 1e-3 * tensor.double().norm().clamp(min=1e-2), name
 
 
 def test_the_processes_draw_each_sample_of_a_batch_once_and_in_order(data: Path) -> None:

@@ -19,7 +19,7 @@ def pair(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study `p` of two workers, in which everything was killed once."""
     home = tmp_path_factory.mktemp("pair")
     text = (REPOSITORY / "mlflow.yaml").read_text()
-    text = text.replace("retries: 3 ", "retries: 9 ").replace("minutes: 60 ", "minutes: 0.15 ")
+    text = text.replace("retries: 3 ", "retries: 9 ").replace("minutes: 60 ", "minutes: 0.3 ")
     (home / "mlflow.yaml").write_text(text)
     unchecked(home)
     base = tiny_values(data) | {"train.epochs": 7, "optim.lr": 0.01, "train.threads": 1}
@@ -68,19 +68,18 @@ def test_the_check_finds_what_does_not_fit(pair: Path, chaotic: Settings) -> Non
     client.update_run(found.info.run_id, "RUNNING")
     out = run(pair, "status", "p", "--check", status=1)
     assert "loss/total: 1 epochs are there twice" in out
-    assert "trial 0: COMPLETE in Optuna, RUNNING in MLflow" in out
+    state = study.load_study(chaotic, "p").get_trials()[0].state.name  # who ends first has a say
+    assert f"trial 0: {state} in Optuna, RUNNING in MLflow" in out
     client.set_terminated(found.info.run_id, "FINISHED")
 
 
 def test_what_happened_was_said(pair: Path) -> None:
     out = (pair / "out.txt").read_text()
     assert "interrupted (its process was killed" in out
-    assert "interrupted (no epoch for 0.15 minutes); it goes on from its checkpoint" in out
+    assert "interrupted (no epoch for 0.3 minutes); it goes on from its checkpoint" in out
 
 
-def test_processes_that_open_an_empty_store_at_once_all_succeed(
-    home: Path, settings: Settings
-) -> None:
+def test_processes_that_open_an_empty_store_at_once_all_succeed(home: Path) -> None:
     code = (
         "from pathlib import Path; from experiments.settings import load; "
         "from experiments.study.storage import open_storage; from experiments.tracking import Tracker; "

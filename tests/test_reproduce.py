@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,10 @@ def test_another_thread_count_is_named_and_has_a_tolerance(place: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short(tmp_path_factory: pytest.TempPathFactory, stores: Path) -> Path:
     """A folder for studies of one trial."""
     home = tmp_path_factory.mktemp("short")
+    shutil.copytree(stores, home / "runs")
     (home / "mlflow.yaml").write_text((REPOSITORY / "mlflow.yaml").read_text())
     unchecked(home)
     return home

@@ -112,9 +112,9 @@ def test_a_killed_training_goes_on_to_the_same_bits(
 
 
 def test_it_learns(tiny: Config, tmp_path: Path) -> None:
-    epochs = list(train(changed(tiny, train__epochs=12), tmp_path))
-    assert epochs[-1].losses["total"] < 0.7 * epochs[0].losses["total"]
-    assert epochs[-1].losses["heatmap"] < 0.7 * epochs[0].losses["heatmap"]
+    epochs = list(train(changed(tiny, train__epochs=15), tmp_path))
+    assert epochs[-1].losses["total"] < 0.6 * epochs[0].losses["total"]
+    assert epochs[-1].losses["heatmap"] < 0.6 * epochs[0].losses["heatmap"]
 
 
 def test_a_total_is_the_weighted_sum_of_its_terms(reference: list[Epoch]) -> None:

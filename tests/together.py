@@ -5,6 +5,7 @@ to bring some of a small net's many ReLUs to the other side.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -45,14 +46,16 @@ def main(data: Path, backbones: list[str]) -> None:
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]  # the network's casts
     values = tiny_values(data) | {"train.threads": 1, "optim.batch_size": 7, "optim.name": "sgd"}
     configs = {name: resolve(values | {"model.backbone": name}) for name in backbones}
-    alone = {name: trained(config) for name, config in configs.items()}
+    first = os.environ["RANK"] == "0"  # it compares, the others wait for it
+    alone = {name: trained(config) for name, config in configs.items() if first}
     with distributed.joined(CPU):
         for name, config in configs.items():
-            apart = [
-                ((found - alone[name][key]).norm() / alone[name][key].norm().clamp(min=1e-3)).item()
-                for key, found in trained(config).items()
-            ]
-            if distributed.rank() == 0:
+            together = trained(config)
+            if first:
+                apart = [
+                    ((found - one).norm() / one.norm().clamp(min=1e-3)).item()
+                    for one, found in zip(alone[name].values(), together.values(), strict=True)
+                ]
                 print(json.dumps({"backbone": name, "tensors": len(apart), "apart": max(apart)}))
 
 
