@@ -41,7 +41,8 @@ FATAL = {
     "no usable box": lambda tree: tree.update(annotations=[]),
     "category 1 is given twice": lambda tree: tree["categories"].append({"id": 1, "name": "x"}),
     "categories is not a list": lambda tree: tree.update(categories=None),
-    "a category needs a whole id": lambda tree: tree.update(categories=[]),
+    "it has no categories": lambda tree: tree.update(categories=[]),
+    "a category needs a whole id": lambda tree: tree.update(categories=[{"id": "1", "name": "x"}]),
 }
 
 

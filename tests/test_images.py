@@ -59,3 +59,11 @@ def test_a_truncated_file_is_found_before_it_is_decoded(tmp_path: Path, kind: st
     (tmp_path / "cut").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="cut: the image is broken"):
         images.load(tmp_path / "cut")
+
+
+def test_a_file_that_is_no_image_is_told_what_is_one(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    with pytest.raises(
+        UserError, match=r"text\.jpg: the image is broken: not a JPEG, PNG.* or GIF"
+    ):
+        images.load(tmp_path / "text.jpg")

@@ -79,7 +79,9 @@ def _categories(source: Source) -> dict[int, str]:
     """Names by category id, in the order of the ids."""
     tree, file = source.tree, source.file
     rows = [(row.get("id"), row.get("name")) for row in tree["categories"]]
-    if not rows or not all(_is_int(id) and isinstance(name, str) and name for id, name in rows):
+    if not rows:
+        raise UserError(f"{file}: not COCO: it has no categories")
+    if not all(_is_int(id) and isinstance(name, str) and name for id, name in rows):
         raise UserError(f"{file}: not COCO: a category needs a whole id and a name")
     for values in zip(*rows, strict=True):
         value, count = Counter(values).most_common(1)[0]
@@ -188,8 +190,7 @@ def _image_file(root: Path, row: dict[str, Any]) -> tuple[Path, str]:
     try:
         sizes = images.sizes(content)
     except images.BROKEN as error:
-        reason = str(error) if str(error).startswith("its") else "not a readable image"
-        raise ValueError(f"the image is broken: {reason}") from None
+        raise ValueError(f"the image is broken: {images.reason(error)}") from None
     if (row["height"], row["width"]) not in sizes:
         H, W = min(sizes)
         raise ValueError(f"is {W}x{H}, the JSON says {row['width']}x{row['height']}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from centernet.errors import UserError, one_line
 
@@ -52,7 +52,14 @@ def load(file: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
     except BROKEN as error:
-        raise UserError(f"{file}: the image is broken: {one_line(str(error))}") from None
+        raise UserError(f"{file}: the image is broken: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """Why a file is one of the BROKEN."""
+    if isinstance(error, UnidentifiedImageError):  # its own text is about our buffer
+        return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
+    return one_line(str(error))
 
 
 def read(content: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
