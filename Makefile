@@ -19,7 +19,8 @@ unexport PYTHONDONTWRITEBYTECODE  # without its caches, every process compiles P
 #             FINALISTS=n SEEDS=n
 SPACE ?= search_spaces/smoke.yaml
 TESTS ?= tests
-SPREAD := -n auto --dist loadgroup --no-loadscope-reorder  # tests/conftest.py groups and sorts them
+# tests/conftest.py groups and sorts them
+SPREAD := -n auto --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help setup search status report ui register models rollback serve reproduce test check clean
 
