@@ -25,13 +25,17 @@ PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Tests of one file run in one process, all that use `place` too; the longest begin."""
+    """Tests of one file run in one process, all that use `place` too; the longest begin.
+
+    `test_search` is the first of its group: its commands mean the study that was searched last.
+    """
 
     def group(item: Any) -> str:
         return "place" if "place" in item.fixturenames else str(item.path.stem)
 
-    def start(item: Any) -> int:
-        return LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST)
+    def start(item: Any) -> tuple[int, bool]:
+        first = LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST)
+        return first, item.path.stem != "test_search"
 
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
