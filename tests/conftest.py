@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Tests of one file run in one process, all that use `place` too; the longest begin.
 
