@@ -33,7 +33,7 @@ PLAIN: Changes = {
     "augment.hue_saturation_value_p": 0.0,
     "augment.random_gamma_p": 0.0,
 }
-GEOMETRY = {name: value for name, value in PLAIN.items() if name.endswith(("_p",))} | {
+GEOMETRY = {name: value for name, value in PLAIN.items() if name.endswith("_p")} | {
     "augment.flip_p": 0.5
 }
 L1: Changes = {"loss.size_loss": "l1", "loss.size_weight": 0.1, "loss.offset_weight": 0.1}
