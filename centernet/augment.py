@@ -54,6 +54,7 @@ def rotate(*, rotate_limit: float, rotate_p: float, **_: float) -> Any:
 
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {
     "flip": lambda *, flip_p, **_: A.HorizontalFlip(p=flip_p),
+    "vertical_flip": lambda *, vertical_flip_p, **_: A.VerticalFlip(p=vertical_flip_p),
     "affine": affine,
     "rotate": rotate,
     "motion_blur": lambda *, motion_blur_p, **_: A.MotionBlur(p=motion_blur_p),

@@ -88,6 +88,7 @@ class Augment(Section):
     """Probabilities and ranges of the training augmentations."""
 
     flip_p: Probability = 0.5
+    vertical_flip_p: Probability = 0.0  # where there is no up: a microscope, a view from above
     scale_low: Annotated[float, Field(gt=0, le=1)] = 0.6  # smallest zoom factor
     scale_high: Annotated[float, Field(ge=1, le=4)] = 1.4  # largest zoom factor
     translate: Probability = 0.1  # largest shift, as a fraction of each side

@@ -7,9 +7,9 @@ from centernet.config import Config
 from centernet.geometry import PADDING
 
 OFF = {
-    "flip_p": 0.0, "scale_low": 1.0, "scale_high": 1.0, "translate": 0.0, "rotate_limit": 15.0,
-    "rotate_p": 0.0, "motion_blur_p": 0.0, "hue_saturation_value_p": 0.0, "random_gamma_p": 0.0,
-    "min_area": 1.0, "min_visibility": 0.25,
+    "flip_p": 0.0, "vertical_flip_p": 0.0, "scale_low": 1.0, "scale_high": 1.0, "translate": 0.0,
+    "rotate_limit": 15.0, "rotate_p": 0.0, "motion_blur_p": 0.0, "hue_saturation_value_p": 0.0,
+    "random_gamma_p": 0.0, "min_area": 1.0, "min_visibility": 0.25,
 }  # fmt: skip
 BOXES = np.array([[20, 10, 60, 30], [0, 0, 16, 16], [100, 60, 128, 96]], np.float32)
 LABELS = np.array([0, 1, 2])
@@ -40,11 +40,19 @@ def test_with_all_probabilities_zero_nothing_changes() -> None:
     assert np.array_equal(labels, LABELS)
 
 
-def test_flip_twice_is_nothing() -> None:
-    flip = Augmenter(**OFF | {"flip_p": 1.0})
+@pytest.mark.parametrize("name", ["flip_p", "vertical_flip_p"])
+def test_flip_twice_is_nothing(name: str) -> None:
+    flip = Augmenter(**OFF | {name: 1.0})
     image, boxes, _ = flip(*flip(noise(), BOXES, LABELS, seed=1), seed=2)
     assert np.array_equal(image, noise())
     np.testing.assert_allclose(boxes, BOXES, atol=1e-3)
+
+
+def test_the_vertical_flip_turns_an_image_upside_down() -> None:
+    flip = Augmenter(**OFF | {"vertical_flip_p": 1.0})
+    image, boxes, labels = flip(noise(), BOXES, LABELS, seed=1)
+    assert np.array_equal(image, noise()[::-1]) and np.array_equal(labels, LABELS)
+    np.testing.assert_allclose(boxes, [[x0, 96 - y1, x1, 96 - y0] for x0, y0, x1, y1 in BOXES])
 
 
 def test_boxes_move_with_their_pixels_when_zoomed_and_shifted() -> None:
@@ -106,7 +114,7 @@ def test_whether_one_augmentation_is_applied_says_nothing_about_another() -> Non
     """With one seed for all, as Albumentations has it, the correlation is 1."""
     values = OFF | {"rotate_p": 0.5, "motion_blur_p": 0.5, "random_gamma_p": 0.5}
     augmenter = Augmenter(**values)
-    _, _, rotate, blur, _, gamma = augmenter.compose.transforms
+    _, _, _, rotate, blur, _, gamma = augmenter.compose.transforms
     drawn = []
     for seed in range(300):
         augmenter(noise(16, 16), BOXES[:0], LABELS[:0], seed=seed)
