@@ -114,8 +114,8 @@ TABLES = {
             "no augmentation": PLAIN,
             "balancing 0.5": {"data.balance": 0.5},
             "heads 64 wide": {"model.head_channels": 64},
-            "batches of 4, lr 1.4e-3": {"optim.batch_size": 4, "optim.lr": 1.4e-3},
-            "batches of 16, lr 2.8e-3": {"optim.batch_size": 16, "optim.lr": 2.8e-3},
+            "batches of 4, lr 1.4e-3": {"optim.batch_size": 4},  # lr_batch scales it
+            "batches of 16, lr 2.8e-3": {"optim.batch_size": 16},
             "EfficientNet-Lite2": {"model.backbone": "efficientnet_lite2"},
         },
     ),

@@ -14,7 +14,7 @@ from centernet.dataset.split import Record, Split
 from centernet.predict import Detector
 from centernet.structures import Detections, Instances
 
-SHOWN = 0.3  # detections below this score are not drawn; they are still detections
+SHOWN = 0.3  # lowest score drawn; what is below is still a detection
 TILE = 320  # pixels, the longer side of a picture in a sheet
 GAP = 8  # pixels between them
 

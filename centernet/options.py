@@ -97,7 +97,7 @@ done, and the exit status is 2."""
     predict.epilog = """\
 For example:
   centernet predict --weights best.safetensors street.jpg photos/ "more/**/*.png" drive.mp4
-  centernet predict --weights model.onnx --json --shown 0 photos/ > boxes.jsonl"""
+  centernet predict --weights model.onnx --json photos/ > boxes.jsonl"""
     add_weights(predict)
     add_sources(predict)
 
@@ -126,9 +126,8 @@ def add_sources(predict: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "--shown",
         type=fraction,
-        default=0.3,
         metavar="SCORE",
-        help="lowest score drawn or printed; 0 shows all (default: %(default)s)",
+        help="lowest score drawn or printed (default: 0.3; with --json 0, which is all)",
     )
     add_batch(predict)
     add_device(predict)

@@ -176,7 +176,7 @@ def test_the_least_recently_opened_files_go_first_but_none_in_use(
     assert held is not None and not caplog.records
     assert isinstance(opened(split, height=256, disk_mb=1), cache.Memory)
     assert "of 1 MiB (data.cache_disk_mb) are in use" in caplog.records[0].getMessage()
-    assert file(64).exists()
+    assert file(64).exists() and file(160).exists()  # what cannot help is not evicted
 
 
 def test_it_reaches_workers_that_are_not_forked(split: Split) -> None:

@@ -32,6 +32,8 @@ def predict(options: argparse.Namespace) -> int:
     files = sources.find(options.sources)
     targets = dict(zip(files, output_files(files, options.output), strict=True))
     finder = open_finder(options.weights, device=options.device)
+    if options.shown is None:
+        options.shown = 0.0 if options.json else draw.SHOWN
     if not options.json:
         options.output.mkdir(parents=True, exist_ok=True)
     broken = 0

@@ -189,22 +189,28 @@ def create(file: Path, *, size: int, limit: int) -> None:
 def make_room(folder: Path, size: int, limit: int) -> None:
     """Evict files, the least recently opened first, but none that a process has open.
 
-    Until all are within `limit` bytes and the disk keeps RESERVE free; OSError where that cannot
-    be.
+    Until all are within `limit` bytes and the disk keeps RESERVE free; OSError, and none is
+    evicted, where that cannot be.
     """
-    files = sorted(folder.glob("*.images"), key=lambda file: file.stat().st_mtime)
-    for file in [*files, None]:
-        used = sum(one.stat().st_size for one in folder.glob("*.images"))
-        free = shutil.disk_usage(folder).free
-        if used + size <= limit and size + RESERVE <= free:
-            return
-        if file is not None and not in_use(file):
-            file.unlink()
-    mib = -(-size // 2**20)
-    raise OSError(
-        f"needs {mib} MiB; {used // 2**20} of {limit // 2**20} MiB (data.cache_disk_mb) are in "
-        f"use, {free // 2**20} MiB of the disk are free"
-    )
+    sizes = {file: file.stat().st_size for file in folder.glob("*.images")}
+    evictable = [file for file in sorted(sizes, key=age) if not in_use(file)]
+    used, free = sum(sizes.values()), shutil.disk_usage(folder).free
+    chosen: list[Path] = []
+    while used + size > limit or size + RESERVE > free:
+        if len(chosen) == len(evictable):
+            raise OSError(
+                f"needs {-(-size // 2**20)} MiB; {used // 2**20} of {limit // 2**20} MiB "
+                f"(data.cache_disk_mb) are in use, {free // 2**20} MiB of the disk would be free"
+            )
+        chosen.append(evictable[len(chosen)])
+        used, free = used - sizes[chosen[-1]], free + sizes[chosen[-1]]
+    for file in chosen:
+        file.unlink()
+
+
+def age(file: Path) -> float:
+    """When a file was last opened by a process that uses it."""
+    return file.stat().st_mtime
 
 
 def in_use(file: Path) -> bool:
