@@ -53,6 +53,17 @@ def test_the_spaces_of_weights_try_the_missions_and_the_papers_first(
     assert flatten(base.model_dump())["loss.heatmap_weight"] == 1.0
 
 
+@pytest.mark.parametrize("file", SPACES, ids=lambda f: f.stem)
+def test_every_shipped_space_tries_the_mission_preset_in_what_it_varies(
+    file: Path, settings: Settings
+) -> None:
+    space = read(file)
+    mission = flatten(load("mission").model_dump())
+    points = first_points(space, load(space.config, space.pinned), settings)
+    wanted = {path: mission[path] for path in space.parameters if space.active(path, mission)}
+    assert any(wanted.items() <= point.items() for point in points)
+
+
 GRID = """
 parameters:
   loss.size_loss: {type: categorical, choices: [l1, giou]}
