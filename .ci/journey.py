@@ -64,9 +64,8 @@ def main() -> None:
         run(home, "experiments", "status")
         check_ui(home)
         weights = next((home / "runs" / "artifacts").rglob("checkpoint/best.safetensors"))
-        images = (
-            PHOTOGRAPHS / "images" if name == "bccd" else next(home.glob("runs/demo-data-*/images"))
-        )
+        data = PHOTOGRAPHS if name == "bccd" else next(home.glob("runs/demo-data-*"))
+        images = data / "images"
         out = run(home, "centernet", "export", "--weights", weights, "--images", images,
                   "--output", home / "model.onnx")  # fmt: skip
         assert "boxes are torch's within" in out
@@ -78,8 +77,29 @@ def main() -> None:
         out = run(home, "experiments", "predict", "--json", "--shown", "0.05", picture)
         assert json.loads(out)["detections"]
         check_serving(home, picture)
+        check_detector(home, data, weights)
         run(home, "experiments", "reproduce", 99, status=2)
     print("The journey holds.")
+
+
+def check_detector(home: Path, data: Path, weights: Path) -> None:
+    """The commands that need no study."""
+    run(home, "centernet", "check-data", data, "--output", home / "card")
+    run(home, "centernet", "convert", data, "--output", home / "again", status=2)  # it is COCO
+    small = ["--config", "light", "--set", "data.height=128", "--set", "data.width=160"]
+    of_data = ["--set", f"data.folder={data}"]
+    run(home, "centernet", "draw-batch", *small, *of_data, "--output", home / "batch.png")
+    assert "AP50" in run(home, "centernet", "overfit", *small, "--data", data)
+    train = ["centernet", "train", *small, *of_data, "--output", home / "trained"]
+    out = run(home, *train, "--set", "train.epochs=1")
+    assert "epoch 1/1" in out
+    found = []
+    for file in (weights, home / "model.onnx"):
+        folder = home / f"evaluated-{file.suffix}"
+        words = ["--weights", file, "--data", data, "--output", folder]
+        assert "AP" in run(home, "centernet", "evaluate", *words)
+        found.append(json.loads((folder / "metrics.json").read_text())["metrics"]["AP"])
+    assert abs(found[0] - found[1]) < 0.1, "ONNX Runtime and torch have different AP"
 
 
 def check_ui(home: Path) -> None:

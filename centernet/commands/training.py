@@ -82,7 +82,7 @@ def rate(config: Config) -> str:
     """The learning rate, and why it is that."""
     optim = config.optim
     text = f"learning rate {peak(config):.3g} ({optim.name}, {optim.schedule})"
-    if optim.lr_batch is None:
+    if optim.lr_batch in (None, optim.batch_size):
         return f"{text} for batches of {optim.batch_size}: optim.lr, as it is"
     how = {1.0: "in proportion", 0.5: "with the square root"}[OPTIMIZERS[optim.name].power]
     return (
