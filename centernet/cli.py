@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from centernet import options
+from centernet.arguments import command
 from centernet.errors import UserError, one_line
 
 INTERRUPTED = 130  # exit status
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         dest="command", required=True, metavar="COMMAND", title="commands"
     )
     for name, (summary, add) in options.COMMANDS.items():
-        add(options.command(commands, name, summary))
+        add(command(commands, name, summary))
     return root
 
 

@@ -3,17 +3,16 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-
-def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    """A command whose help begins with the line that the list of commands shows."""
-    added: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    added.description = f"{summary[0].upper()}{summary[1:]}."
-    return added
+from centernet.arguments import (
+    add_batch,
+    add_config,
+    add_device,
+    add_weights,
+    fraction,
+    positive,
+    scales,
+)  # fmt: skip
 
 
 def train_options(train: argparse.ArgumentParser) -> None:
@@ -158,66 +157,6 @@ For example:
     export.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .onnx file")
 
 
-def add_device(command: argparse.ArgumentParser) -> None:
-    """The option that says where the network runs."""
-    command.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where the network runs; auto: on a GPU if there is one (default: %(default)s)",
-    )
-
-
-def add_batch(command: argparse.ArgumentParser) -> None:
-    """The option that says how many images the network gets at once."""
-    command.add_argument(
-        "--batch",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="images at a time; changes no result (default: %(default)s)",
-    )
-
-
-def add_weights(command: argparse.ArgumentParser) -> None:
-    """The option that names a trained model."""
-    command.add_argument(
-        "--weights",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="best.safetensors of a training, or the .onnx file of an export",
-    )
-
-
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
-    return int(text)
-
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1."""
-    return within(text, 0, 1)
-
-
-def scales(text: str) -> tuple[float, ...]:
-    """`0.75,1,1.25`."""
-    return tuple(within(part, 0.25, 4) for part in text.split(","))
-
-
-def within(text: str, low: float, high: float) -> float:
-    """A number between two."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"a number from {low} to {high}, got {text!r}")
-    return value
-
-
 def overfit_options(overfit: argparse.ArgumentParser) -> None:
     """What `centernet overfit` takes."""
     overfit.description = """\
@@ -232,7 +171,11 @@ For example:
     )
     add_config(overfit)
     overfit.add_argument(
-        "--steps", type=positive, default=300, help="give up after so many (default: %(default)s)"
+        "--steps",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="give up after so many (default: %(default)s)",
     )
 
 
@@ -242,6 +185,9 @@ def check_options(check: argparse.ArgumentParser) -> None:
 Print what is in a data folder (classes, box sizes against the stride, a better
 input size, objects that share a cell, near-duplicates) and every defect of it.
 Exit status 2 if one of them would stop a training."""
+    check.epilog = """\
+For example:
+  centernet check-data FOLDER --config light --output card"""
     check.add_argument(
         "folder",
         type=Path,
@@ -251,37 +197,56 @@ Exit status 2 if one of them would stop a training."""
     check.add_argument(
         "--output", type=Path, metavar="FOLDER", help="for the card as JSON and as a picture"
     )
-    check.add_argument("--config", default="default", help="for its size (default: %(default)s)")
-    check.add_argument("--height", type=positive, help="pixels of the network input, if another")
-    check.add_argument("--width", type=positive, help="likewise")
+    check.add_argument(
+        "--config",
+        default="default",
+        metavar="NAME",
+        help="preset or YAML file: its input size and stride (default: %(default)s)",
+    )
+    for side in ("height", "width"):
+        check.add_argument(
+            f"--{side}",
+            type=positive,
+            metavar="N",
+            help=f"{side} of the network's input in pixels (default: the config's)",
+        )
 
 
 def convert_options(convert: argparse.ArgumentParser) -> None:
     """What `centernet convert` takes."""
+    convert.description = """\
+Write a Pascal VOC or YOLO folder as COCO: images/, train.json, val.json, test.json.
+The images are linked, not copied, where the disk allows; the training commands
+take either folder, and find the same objects in both."""
+    convert.epilog = """\
+For example:
+  centernet convert VOCdevkit/VOC2012 --output voc2012"""
     convert.add_argument("folder", type=Path, metavar="FOLDER", help="Pascal VOC or YOLO data")
-    convert.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new one")
+    convert.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a folder that is not there yet",
+    )
 
 
 def batch_options(batch: argparse.ArgumentParser) -> None:
     """What `centernet draw-batch` takes."""
+    batch.description = """\
+Draw a batch as the network sees it: augmented images with their boxes, and the
+heatmaps that it should answer with."""
+    batch.epilog = """\
+For example:
+  centernet draw-batch --config light --set data.folder=FOLDER --output batch.png"""
     add_config(batch)
     batch.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .png file")
     batch.add_argument(
-        "--epoch", type=positive, default=1, help="whose first batch (default: %(default)s)"
-    )
-
-
-def add_config(command: argparse.ArgumentParser) -> None:
-    """The options that make a config."""
-    command.add_argument(
-        "--config", default="default", help="preset or YAML file (default: %(default)s)"
-    )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change a config field, such as optim.lr=1.0e-3; may be given more than once",
+        "--epoch",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="its first batch is drawn (default: %(default)s)",
     )
 
 

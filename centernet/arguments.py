@@ -1,0 +1,92 @@
+"""Arguments that several commands share, and what their values may be."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    """A command whose help begins with the line that the list of commands shows."""
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    added.description = f"{summary[0].upper()}{summary[1:]}."
+    return added
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """The options that make a config."""
+    command.add_argument(
+        "--config",
+        default="default",
+        metavar="NAME",
+        help="preset or YAML file (default: %(default)s)",
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a config field, such as optim.lr=1.0e-3; may be given more than once",
+    )
+
+
+def add_weights(command: argparse.ArgumentParser) -> None:
+    """The option that names a trained model."""
+    command.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="best.safetensors of a training, or the .onnx file of an export",
+    )
+
+
+def add_batch(command: argparse.ArgumentParser) -> None:
+    """The option that says how many images the network gets at once."""
+    command.add_argument(
+        "--batch",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="images at a time; changes no result (default: %(default)s)",
+    )
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """The option that says where the network runs."""
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the network runs; auto: on a GPU if there is one (default: %(default)s)",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    return within(text, 0, 1)
+
+
+def scales(text: str) -> tuple[float, ...]:
+    """`0.75,1,1.25`."""
+    return tuple(within(part, 0.25, 4) for part in text.split(","))
+
+
+def within(text: str, low: float, high: float) -> float:
+    """A number between two."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"a number from {low} to {high}, got {text!r}")
+    return value
