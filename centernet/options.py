@@ -250,6 +250,19 @@ For example:
     )
 
 
+def config_options(config: argparse.ArgumentParser) -> None:
+    """What `centernet config` takes."""
+    config.description = """\
+Print every field of a config with its value, meaning and bounds, as a YAML file that
+--config takes. A field's path, such as optim.lr, is its name for --set and in search
+spaces."""
+    config.epilog = """\
+For example:
+  centernet config | grep sigma
+  centernet config --config light --set optim.lr=1.0e-3 > mine.yaml"""
+    add_config(config)
+
+
 Add = Callable[[argparse.ArgumentParser], None]
 COMMANDS: dict[str, tuple[str, Add]] = {
     "train": ("train a detector, or go on training it", train_options),
@@ -259,5 +272,6 @@ COMMANDS: dict[str, tuple[str, Add]] = {
     "export": ("write a detector as ONNX, checked against torch", export_options),
     "check-data": ("what is in a data folder, and every defect of it", check_options),
     "convert": ("write a Pascal VOC or YOLO folder as COCO", convert_options),
+    "config": ("every field of a config, and what it means", config_options),
     "draw-batch": ("draw a batch as the network sees it", batch_options),
 }

@@ -1,6 +1,7 @@
 """What the commands of cli.py do; imported only once one of them runs."""
 
 from centernet.commands.batch import draw_batch
+from centernet.commands.configuration import config
 from centernet.commands.conversion import convert
 from centernet.commands.data import check_data
 from centernet.commands.evaluation import evaluate
@@ -10,6 +11,7 @@ from centernet.commands.training import overfit, train
 
 __all__ = [
     "check_data",
+    "config",
     "convert",
     "draw_batch",
     "evaluate",
