@@ -24,6 +24,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"  # not part of the project
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """A process more than cores: those that wait for a killed search to end leave one idle."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Tests of one file run in one process, all that use `place` too; the longest begin.
