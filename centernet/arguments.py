@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+FORMATS = "data folder: COCO (images/, train.json, ...), Pascal VOC or YOLO"
+
 
 def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     """A command whose help begins with the line that the list of commands shows."""
@@ -13,6 +15,17 @@ def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     )  # fmt: skip
     added.description = f"{summary[0].upper()}{summary[1:]}."
     return added
+
+
+def add_training(command: argparse.ArgumentParser) -> None:
+    """The options that make the config of a training, and name its data."""
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help=f"{FORMATS} (default: the config's, or the embedded demo data)",
+    )
+    add_config(command)
 
 
 def add_config(command: argparse.ArgumentParser) -> None:

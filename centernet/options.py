@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from centernet.arguments import (
+    FORMATS,
     add_batch,
     add_config,
     add_device,
+    add_training,
     add_weights,
     fraction,
     positive,
@@ -22,8 +24,8 @@ Train a detector on a data folder and keep the weights of the highest val AP.
 Typed again, the same command goes on where the training was."""
     train.epilog = """\
 For example:
-  centernet train --config light --set data.folder=FOLDER --set train.epochs=20"""
-    add_config(train)
+  centernet train --config light --data FOLDER --set train.epochs=20"""
+    add_training(train)
     train.add_argument(
         "--output",
         type=Path,
@@ -49,7 +51,7 @@ curves, a confusion matrix (at IoU 0.5) and a chart of the errors."""
 For example:
   centernet evaluate --weights best.safetensors --data FOLDER --flip --output report"""
     add_weights(evaluate)
-    evaluate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the data")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=FORMATS)
     evaluate.add_argument(
         "--split",
         default="val",
@@ -166,10 +168,7 @@ Exit status 1 if it did not."""
     overfit.epilog = """\
 For example:
   centernet overfit --config light --data FOLDER"""
-    overfit.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="data folder (default: the config's)"
-    )
-    add_config(overfit)
+    add_training(overfit)
     overfit.add_argument(
         "--steps",
         type=positive,
@@ -192,7 +191,7 @@ For example:
         "folder",
         type=Path,
         metavar="FOLDER",
-        help="COCO (images/, train.json, ...), Pascal VOC or YOLO",
+        help=FORMATS,
     )
     check.add_argument(
         "--output", type=Path, metavar="FOLDER", help="for the card as JSON and as a picture"
@@ -238,8 +237,8 @@ Draw a batch as the network sees it: augmented images with their boxes, and the
 heatmaps that it should answer with."""
     batch.epilog = """\
 For example:
-  centernet draw-batch --config light --set data.folder=FOLDER --output batch.png"""
-    add_config(batch)
+  centernet draw-batch --config light --data FOLDER --output batch.png"""
+    add_training(batch)
     batch.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .png file")
     batch.add_argument(
         "--epoch",

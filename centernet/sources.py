@@ -4,9 +4,9 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from centernet.dataset.source import PHOTOGRAPHS
 from centernet.errors import UserError
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 

@@ -77,7 +77,7 @@ def train_stepwise(config: Config, folder: Path) -> Generator[Step | Epoch, None
     check(config)
     config, device = set_up(config)
     if config.data.folder is None:
-        raise UserError("data.folder: not set; --set data.folder=FOLDER (images/, train.json, ...)")
+        raise UserError("data.folder: not set; --data FOLDER (images/, train.json, ...)")
     splits = read_training(Path(config.data.folder))
     loader, order = make_loader(config, splits[0], device)
     val = samples(config, splits[1])

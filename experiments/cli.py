@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from centernet.arguments import FORMATS
 from centernet.cli import INTERRUPTED, leave
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
 
-DATA_HELP = "folder with images/, train.json, val.json (COCO format); default: embedded demo data"
+DATA_HELP = f"{FORMATS} (default: the embedded demo data)"
 STUDY_HELP = "default: the study searched last"
 
 

@@ -63,6 +63,9 @@ def test_objects_are_lost_where_two_centres_of_a_class_share_a_cell(splits: list
     one = truth(boxes, [0, 0, 1, 0, 2], splits[0])
     found = card.facts([one], (), **AT, stride=4)
     assert found["lost"]["train"] == {"of_class": 1, "of_any": 2, "outside": 0}
+    near = truth([(10, 10, 23, 23), (12.5, 10, 25.5, 23)], [0, 0], splits[0])  # x 16.5 and 19
+    of_stride = card.facts([near], (), **AT, stride=8)["lost_at_stride"]
+    assert {key: row["of_class"] for key, row in of_stride.items()} == {"2": 0, "4": 1, "8": 1}
     smaller = card.facts([one], (), height=64, width=64, letterbox=False, stride=4)
     assert smaller["lost"]["train"]["of_any"] >= 2
     assert found["boxes"]["below_a_cell"] == 0 and found["boxes"]["below_wanted"] == 5
@@ -138,11 +141,11 @@ def test_the_command_writes_the_card_and_names_defects(
 def test_a_batch_is_drawn_as_the_network_sees_it(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = [f"data.folder={data}", "data.height=64", "data.width=96", "augment.mosaic_p=1.0"]
+    values = ["data.height=64", "data.width=96", "augment.mosaic_p=1.0"]
     settings = [word for value in values for word in ("--set", value)]
     pictures = []
     for epoch in ("1", "1", "2"):
-        words = ["--config", "light", *settings, "--epoch", epoch]
+        words = ["--data", str(data), "--config", "light", *settings, "--epoch", epoch]
         assert cli.main(["draw-batch", *words, "--output", str(tmp_path / "b.png")]) == 0
         pictures.append((tmp_path / "b.png").read_bytes())
     assert pictures[0] == pictures[1] != pictures[2]

@@ -50,7 +50,7 @@ def test_exif_rotation_is_undone_unless_the_json_says_the_boxes_are_not(
         assert np.array_equal(images.load(file, (20, 30)), COLOUR)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", images.FORMATS)
 def test_a_truncated_file_is_found_before_it_is_decoded(tmp_path: Path, kind: str) -> None:
     content = saved(tmp_path, Image.fromarray(COLOUR), "a", format=kind).read_bytes()
     images.sizes(content)

@@ -11,17 +11,13 @@ from centernet import draw
 from centernet import train as training
 from centernet.assemble import make_loader
 from centernet.checkpoint import write_bytes
+from centernet.commands.given import given_config
 from centernet.dataset.coco import read_training
-from centernet.dataset.demo import demo_folder
-from centernet.presets import load, parse_overrides
 
 
 def draw_batch(options: argparse.Namespace) -> int:
     """Draw the first batch of an epoch: augmented images, boxes, target heatmaps."""
-    overrides = {"data.workers": 0} | parse_overrides(options.set)
-    config = load(options.config, overrides)
-    if config.data.folder is None:
-        config = load(options.config, overrides | {"data.folder": str(demo_folder(Path("runs")))})
+    config = given_config(options, {"data.workers": 0})
     training.check(config)
     split, _ = read_training(Path(str(config.data.folder)))
     loader, order = make_loader(config, split, torch.device("cpu"))

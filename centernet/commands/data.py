@@ -85,6 +85,7 @@ def data_table(splits: list[Split]) -> Table:
 def lines(card: dict[str, Any]) -> list[str]:
     """The rest of the card, in words."""
     network, boxes, lost = card["network"], card["boxes"], card["lost"]
+    strides = card["lost_at_stride"]
     stride, size = network["stride"], f"{network['width']} x {network['height']}"
     first = next(iter(card["splits"].values()))
     better, pairs = card["suggested"], card["duplicates"]
@@ -102,8 +103,18 @@ def lines(card: dict[str, Any]) -> list[str]:
         + ", ".join(f"{name} {one['of_class']}" for name, one in lost.items())
         + "; with any: "
         + ", ".join(f"{name} {one['of_any']}" for name, one in lost.items()),
+        "            of train, at stride "
+        + ", ".join(f"{stride}: {one['of_class']}" for stride, one in strides.items())
+        + "; with any: "
+        + ", ".join(f"{one['of_any']}" for one in strides.values())
+        + " (model.stride)",
         f"suggested   {better['width']} x {better['height']}: {better['rule']}",
     ]
+    twice = {name: one["boxes_given_twice"] for name, one in card["splits"].items()}
+    if any(twice.values()):
+        found.append(
+            "repeated    boxes given twice: " + ", ".join(f"{k} {v}" for k, v in twice.items())
+        )
     if not pairs["searched"]:
         return [*found, "duplicates  not searched among so many images"]
     found.append(
@@ -114,11 +125,6 @@ def lines(card: dict[str, Any]) -> list[str]:
         left, right = (f"{one['split']} {one['id']} ({one['file']})" for one in pair["images"])
         mirrored = ", mirrored" if pair["mirrored"] else ""
         found.append(one_line(f"            {left} and {right}: {pair['bits']} bits{mirrored}"))
-    twice = {name: one["boxes_given_twice"] for name, one in card["splits"].items()}
-    if any(twice.values()):
-        found.append(
-            "repeated    boxes given twice: " + ", ".join(f"{k} {v}" for k, v in twice.items())
-        )
     return found
 
 

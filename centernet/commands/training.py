@@ -13,13 +13,12 @@ from centernet import distributed
 from centernet import overfit as small
 from centernet import train as training
 from centernet.assemble import peak
+from centernet.commands.given import given_config
 from centernet.commands.steps import StepProgress
-from centernet.config import Config, flatten, resolve
+from centernet.config import Config
 from centernet.dataset import coco, formats
-from centernet.dataset.demo import demo_folder
 from centernet.device import choose_device
 from centernet.optim import OPTIMIZERS
-from centernet.presets import load, parse_overrides
 from centernet.structures import Epoch, Step
 
 
@@ -27,7 +26,7 @@ def train(options: argparse.Namespace) -> int:
     """Train a detector, or continue; every epoch goes to the screen and the logger."""
     from centernet.logs import LOGGERS
 
-    config = with_data(load(options.config, parse_overrides(options.set)))
+    config = given_config(options)
     data = Path(str(config.data.folder))
     name = f"{Path(options.config).stem}-{data.resolve().name}"
     folder: Path = options.output or Path("runs/train") / name
@@ -62,14 +61,6 @@ def run(config: Config, folder: Path, logger: Callable[[Config, Path], Any]) -> 
 def together() -> str:
     """How many processes train."""
     return f" ({distributed.world()} processes)" if distributed.world() > 1 else ""
-
-
-def with_data(config: Config) -> Config:
-    """The config, with the embedded demo data if it names none."""
-    if config.data.folder is not None:
-        return config
-    demo = str(demo_folder(Path("runs")))
-    return resolve(flatten(config.model_dump()) | {"data.folder": demo})
 
 
 def skipped(folder: Path) -> str:
@@ -135,10 +126,7 @@ def summary(epochs: list[Epoch], config: Config, weights: Path) -> str:
 
 def overfit(options: argparse.Namespace) -> int:
     """Learn eight images by heart; 0 if that works, else 1 and what is wrong."""
-    values = parse_overrides(options.set)
-    if options.data is not None:
-        values["data.folder"] = str(options.data)
-    config = with_data(load(options.config, values))
+    config = given_config(options)
     training.check(config)
     split = small.chosen(coco.read(Path(str(config.data.folder)), "train"))
     objects = sum(int((~record.crowd).sum()) for record in split.records)

@@ -18,6 +18,7 @@ LISTED = 200  # pairs of near-duplicates that are named; all are counted
 SEARCHED = 20_000  # images; near-duplicates of more are not looked for
 WANTED = 4  # cells on the shorter side of a box, for
 SHARE = 0.05  # all boxes but these
+STRIDES = (2, 4, 8)  # of the map, to choose among
 STEP = 32  # pixels; the network input's sides are multiples
 LIMITS = (64, 4096)  # pixels of a side
 RULE = (
@@ -53,6 +54,10 @@ def facts(
         "lost": {
             split.name: lost(instances, height=height, width=width, stride=stride)
             for split, instances in zip(splits, seen, strict=True)
+        },
+        "lost_at_stride": {
+            str(stride): lost(seen[0], height=height, width=width, stride=stride)
+            for stride in STRIDES
         },
         "suggested": suggested(train, stride=stride),
         "duplicates": near_duplicates(splits),

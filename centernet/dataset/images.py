@@ -21,10 +21,12 @@ def sizes(content: bytes) -> set[tuple[int, int]]:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         W, H = image.size
         turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
-        ending = ENDINGS.get(image.format or "", b"")
+        ending = ENDINGS.get(image.format or "")
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         image.verify()  # a PNG's checksums; Pillow wants a file just opened
-    if ending not in content[-4096:]:
+    if ending is None:
+        read(content)  # only its pixels show that they are all there
+    elif ending not in content[-4096:]:
         try:
             read(content)  # something may follow the end, as in a phone's moving pictures
         except BROKEN:
