@@ -143,7 +143,8 @@ def sample_images(train: Split) -> Image.Image:
     tiles = [sample(train.records[index], train.classes) for index in indices]
     strip = Image.new("RGB", (WIDTH, 64), "white")
     head = legend(strip, train.classes, f"{train.name}: {count} of {len(train)} images")
-    row = Image.new("RGB", (WIDTH, head.height + max(tile.height for tile in tiles) + GAP), "white")
+    height = max((tile.height for tile in tiles), default=0)
+    row = Image.new("RGB", (WIDTH, head.height + height + GAP), "white")
     row.paste(head)
     for index, tile in enumerate(tiles):
         row.paste(tile, (GAP + index * (SIDE + GAP), head.height))

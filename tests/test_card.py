@@ -138,6 +138,23 @@ def test_the_command_writes_the_card_and_names_defects(
     assert "data.height: Input should be a multiple of 32" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("gone", ["rows", "files"])
+def test_a_split_without_a_usable_image_is_told_by_its_defects(
+    gone: str, edit: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = edit(lambda tree: tree.update(images=[], annotations=[]) if gone == "rows" else None)
+    if gone == "files":
+        for file in (folder / "images").glob("train-*"):
+            file.unlink()
+    assert cli.main(["check-data", str(folder), "--output", str(tmp_path / "card")]) == 2
+    out = capsys.readouterr().out
+    assert "train.json: the split is empty: no usable image\n" in out
+    count = 1 if gone == "rows" else 25
+    assert f"\n{count} defects, {count} of them fatal\n" in out
+    assert out.count("fatal: ") == count
+    assert json.loads((tmp_path / "card/card.json").read_text())["splits"]["train"]["images"] == 0
+
+
 def test_a_batch_is_drawn_as_the_network_sees_it(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
