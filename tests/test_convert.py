@@ -222,6 +222,17 @@ def test_every_usual_data_yaml_leads_to_the_same_images(
         assert coco.read(folder, name).fingerprint == expected
 
 
+def test_labels_beside_their_images_are_read_whatever_lies_above_the_data(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders["YOLO"], tmp_path / "images" / "own")
+    (folder / "data.yaml").write_text("train: train\nval: val\nnames: [zero, one, four]\n")
+    for name in ("train", "val"):
+        (folder / "images" / name).rename(folder / name)
+        shutil.copytree(folder / "labels" / name, folder / name, dirs_exist_ok=True)
+        assert coco.read(folder, name).fingerprint == coco.read(folders["YOLO"], name).fingerprint
+
+
 WRONG_YAML = {
     "names: needs a list": "train: images/train\nval: images/val\n",
     "train: needs an image folder": "val: images/val\nnames: [a]\n",

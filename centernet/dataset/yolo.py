@@ -57,7 +57,7 @@ def read(folder: Path, name: str) -> Source:
     root = folder.resolve()
     for id, image in enumerate(image_files(folder, tree, name), 1):
         relative = image.relative_to(root).as_posix()
-        label = label_file(image)
+        label = root / label_file(image.relative_to(root))
         found.places["image", id] = f"{file}: image {id} ({relative})"
         H, W = images.size(image) or UNKNOWN
         found.images.append({"id": id, "file_name": relative, "width": W, "height": H})
@@ -157,7 +157,7 @@ def _within(folder: Path, file: Path) -> Path:
 
 
 def label_file(image: Path) -> Path:
-    """`labels/x.txt` beside the last `images/` of the path; without one, in the same folder."""
+    """`labels/x.txt` beside the last `images/` of a path in the data folder, else beside it."""
     parts = list(image.with_suffix(".txt").parts)
     for index in reversed(range(len(parts) - 1)):
         if parts[index] == "images":
