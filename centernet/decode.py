@@ -20,12 +20,18 @@ def top_boxes(maps: Maps, *, stride: int, top_k: int) -> tuple[Tensor, Tensor, T
         peaks(maps.heatmap.float().sigmoid()).flatten(1).topk(min(top_k, classes * h * w))
     )
     labels, cell = index // (h * w), index % (h * w)
+    return boxes_at(maps, cell, labels, stride=stride), scores, labels
+
+
+def boxes_at(maps: Maps, cell: Tensor, labels: Tensor, *, stride: int) -> Tensor:
+    """boxes[B, K, 4] xyxy network pixels that cell[B, K] of the maps means for labels[B, K]."""
+    w = maps.heatmap.shape[3]
     one_size = maps.size.shape[1] == 2  # for all classes
     size = pair(maps.size, cell, 0 * labels if one_size else 2 * labels).clamp(min=0)
     offset = pair(maps.offset, cell, 0 * labels)
     centre = torch.stack([cell % w, cell // w], 1) + offset
     boxes = torch.cat([centre - size / 2, centre + size / 2], 1) * stride
-    return boxes.transpose(1, 2), scores, labels
+    return boxes.transpose(1, 2)
 
 
 def pair(planes: Tensor, cell: Tensor, plane: Tensor) -> Tensor:

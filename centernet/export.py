@@ -6,23 +6,33 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
+from torch.nn.functional import unfold
+from torchvision.ops import batched_nms, box_iou
 
 from centernet.checkpoint import write_bytes
-from centernet.decode import top_boxes
+from centernet.decode import boxes_at, decode, top_boxes
 from centernet.errors import UserError
-from centernet.onnx_runtime import INPUT, OUTPUTS, Description, OnnxDetector, metadata
-from centernet.predict import Detector, Picture
-from centernet.structures import Detections
+from centernet.geometry import Placement
+from centernet.onnx_runtime import (
+    INPUT,
+    OUTPUTS,
+    Description,
+    OnnxDetector,
+    detections,
+    metadata,
+)
+from centernet.predict import Detector, Picture, in_original, stack
+from centernet.structures import Detections, Maps
 
 BOX_TOLERANCE = 0.1  # original pixels
 SCORE_TOLERANCE = 1e-3
+TIE = 1e-5  # scores no further apart may change places
 COMPARED = 20  # best detections of each image; below them order is noise
 TOGETHER = 4  # images that ONNX Runtime gets at once: batches are compared too
 
@@ -162,11 +172,74 @@ def compare(detector: Detector, content: bytes, images: Sequence[Picture]) -> Pa
     other = OnnxDetector.of(content, name="the ONNX model")
     worst = (0.0, 0.0)
     for start in range(0, len(images), TOGETHER):
-        part = images[start : start + TOGETHER]
-        for image, theirs in zip(part, other.batch(part), strict=True):
-            boxes, scores = difference(detector(image), theirs)
+        batch, placements = stack(
+            images[start : start + TOGETHER],
+            height=detector.height,
+            width=detector.width,
+            letterbox=detector.letterbox,
+        )
+        found = [detections(*one) for one in zip(*other.run(batch.numpy()), strict=True)]
+        for image, theirs, placement in zip(batch, found, placements, strict=True):
+            boxes, scores = apart(detector, image, theirs, placement)
             worst = max(worst[0], boxes), max(worst[1], scores)
     return Parity(*worst, len(images))
+
+
+@torch.no_grad()
+def apart(
+    detector: Detector, image: Tensor, theirs: Detections, placement: Placement
+) -> tuple[float, float]:
+    """`difference` of torch's detections of image[3, height, width] from theirs (network pixels).
+
+    Where it is too large, torch's maps are decoded again with theirs of what rounding decides:
+    which of two neighbours is the peak, which of two boxes NMS keeps, which is the last.
+    """
+
+    top_k, nms_iou = detector.top_k, detector.nms_iou
+
+    def decoded(maps: Maps) -> Detections:
+        return decode(maps, stride=detector.stride, top_k=top_k, nms_iou=nms_iou)[0]
+
+    def far(ours: Detections) -> tuple[float, float]:
+        return difference(*in_original([ours, theirs], [placement] * 2))
+
+    maps = detector.model(image[None])
+    ours = decoded(maps)
+    boxes, scores = far(ours)
+    same = boxes <= BOX_TOLERANCE and scores <= SCORE_TOLERANCE
+    if same or not covered(ours, theirs):
+        return boxes, scores
+    return far(decoded(settled(maps, theirs, stride=detector.stride)))
+
+
+def covered(ours: Detections, theirs: Detections) -> bool:
+    """Whether each of ours meets one of theirs that is as high, or is no higher than the last.
+
+    What a tie takes away has its neighbour there, or the box to which that one fell in NMS.
+    """
+    least = ours.scores[:, None] - TIE
+    rivals = (ours.labels[:, None] == theirs.labels) & (theirs.scores >= least)
+    meets = (box_iou(ours.boxes, theirs.boxes) > 0) & rivals
+    return bool((meets.any(1) | (theirs.scores >= least).all(1)).all()) and len(theirs.scores) > 0
+
+
+def settled(maps: Maps, theirs: Detections, *, stride: int) -> Maps:
+    """Maps of one image with no peaks but those that no tie takes away, and theirs of a tie.
+
+    Theirs come a TIE before others: at their own scores, unless torch's are others.
+    """
+    scores = maps.heatmap[0].float().sigmoid()
+    near = unfold(scores[:, None], 3, padding=1)  # [C, 9, h * w]: each cell and around it
+    scores, highest = scores.flatten(1), near.amax(1)
+    peaks = scores.where((near >= scores[:, None] - TIE).sum(1) == 1, 0.0)
+    cells = torch.arange(scores.shape[1])[None]
+    for box, score, label in zip(theirs.boxes, theirs.scores, theirs.labels, strict=True):
+        every = boxes_at(maps, cells, label.expand_as(cells), stride=stride)[0]
+        cell = (every - box).abs().amax(1).argmin()
+        own = scores[label, cell]
+        if own >= highest[label, cell] - TIE and (own - score).abs() <= TIE:
+            peaks[label, cell] = (score + TIE).clamp(max=1)
+    return replace(maps, heatmap=peaks.logit().view_as(maps.heatmap))
 
 
 def difference(ours: Detections, theirs: Detections) -> tuple[float, float]:

@@ -1,8 +1,11 @@
 """ONNX: decoding and NMS in the graph, torch's boxes, and what is no such file."""
 
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,12 @@ from conftest import untrained
 
 from centernet import cli
 from centernet.dataset import images
-from centernet.decode import top_boxes
+from centernet.decode import decode, top_boxes
 from centernet.errors import UserError
-from centernet.export import compare, difference, export, to_onnx
+from centernet.export import apart, compare, difference, export, to_onnx
 from centernet.onnx_runtime import OnnxDetector
-from centernet.predict import Detector, Picture
+from centernet.predict import Detector, Picture, stack
+from centernet.structures import Maps
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +173,46 @@ def test_an_export_that_differs_is_not_kept(
     assert "boxes are torch's within" in capsys.readouterr().out
     assert cli.main(["export", "--weights", str(file), *words[3:], str(tmp_path / "n.onnx")]) == 2
     assert "is ONNX already" in capsys.readouterr().err
+
+
+def test_a_tie_that_rounding_decides_is_no_difference_and_a_wrong_graph_is_one(
+    detector: Detector, data: Path, pictures: list[Picture], tmp_path: Path
+) -> None:
+    """Untrained and smooth: neighbours differ by 3e-6, programs in their last bits."""
+    smooth = {"model.neck": "dla_up", "model.deformable": True}
+    own = Detector.load(untrained(data, tmp_path, smooth))
+    batch, placements = stack(pictures[:3], height=64, width=96, letterbox=True)
+    with torch.no_grad():
+        truths = [own.model(image[None]) for image in batch]
+
+    def worst(change: Callable[[Maps], Maps]) -> tuple[float, float]:
+        found = [decode(change(maps))[0] for maps in truths]
+        each = zip(batch, found, placements, strict=True)
+        boxes, scores = zip(*(apart(own, *one) for one in each), strict=True)
+        return max(boxes), max(scores)
+
+    def rounded(maps: Maps) -> Maps:
+        torch.manual_seed(0)
+        return replace(maps, heatmap=maps.heatmap + 1e-6 * torch.randn_like(maps.heatmap))
+
+    plain = [difference(decode(m)[0], decode(rounded(m))[0])[0] for m in truths]
+    assert max(plain) > 4  # a cell and more
+    boxes, scores = worst(rounded)
+    assert boxes < 0.1 and scores < 1e-3
+    wrong: dict[str, Callable[[Maps], Maps]] = {
+        "shifted": lambda m: replace(m, heatmap=m.heatmap.roll(1, 3)),
+        "higher": lambda m: replace(m, heatmap=m.heatmap + 0.02),
+        "x for y": lambda m: replace(m, offset=m.offset.flip(1)),
+        "larger": lambda m: replace(m, size=m.size + 0.1),
+        "other classes": lambda m: replace(m, heatmap=m.heatmap.roll(1, 1)),
+        "nothing": lambda m: replace(m, heatmap=m.heatmap - math.inf),
+    }
+    for name, change in wrong.items():
+        boxes, scores = worst(change)
+        assert boxes > 0.1 or scores > 1e-3, name
+    for nms_iou in (0.05, 0.6):  # another than the file says; this network is not so smooth
+        found = decode(detector.model(batch[:1]), nms_iou=nms_iou)[0]
+        assert apart(detector, batch[0], found, placements[0])[0] > 4
 
 
 def test_a_network_without_onnx_is_refused_in_one_line(
