@@ -1,6 +1,7 @@
 """What a backbone is: a network cut where its map is halved, one feature from each part."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +28,20 @@ class Backbone(nn.Module):
         strides: Sequence[int],
         finest: int,
         early: int = 0,
+        channels_last: bool = False,
         normalisation: Normalisation = IMAGENET_RGB,
     ) -> None:
-        """Wrap stages whose outputs have these channels and strides; of a stride, the last one."""
+        """Wrap stages whose outputs have these channels and strides; of a stride, the last one.
+
+        channels_last: whether the outputs are [B, h, w, C].
+        """
         super().__init__()
         self.stages = stages
         last = {stride: index for index, stride in enumerate(strides) if stride >= finest}
         self.kept = tuple(last.values())
         self.channels = tuple(channels[index] for index in self.kept)
         self.strides = tuple(last)
-        self.early = early
+        self.early, self.channels_last = early, channels_last
         self.mean, self.std = normalisation
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
@@ -48,6 +53,8 @@ class Backbone(nn.Module):
                 outputs.append(images)
         else:
             outputs = list(self.stages(images))
+        if self.channels_last:
+            outputs = [one.permute(0, 3, 1, 2) for one in outputs]
         early = [[one] for one in outputs[: self.early]]
         return [outputs[index] for index in self.kept], early
 
@@ -81,10 +88,9 @@ def cut(
     )
 
 
-def without_computing(block: nn.Module, image: Tensor) -> Tensor:
-    """The shape of a block's output for a meta tensor; the block is left as it was."""
+def without_computing(block: nn.Module, image: Tensor) -> Any:
+    """A block's output, all shape and no values, for a meta tensor; the block is left as it was."""
     state = {
         name: torch.empty_like(tensor, device="meta") for name, tensor in block.state_dict().items()
     }
-    output: Tensor = functional_call(block, state, (image,))
-    return output
+    return functional_call(block, state, (image,))

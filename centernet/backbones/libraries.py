@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from centernet.backbones.backbone import Backbone, Normalisation, cut
+from centernet.backbones.backbone import Backbone, Normalisation, cut, without_computing
 from centernet.backbones.weights import (
     IMAGENET,
     Pretrained,
@@ -20,6 +20,7 @@ from centernet.backbones.weights import (
 from centernet.errors import UserError, did_you_mean
 
 TIMM = "timm/"
+HEIGHT, WIDTH = 256, 512  # of the image that tries a network of timm
 CENTRED: Normalisation = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -108,7 +109,40 @@ def timm_features(name: str, *, pretrained: Pretrained, finest: int) -> Backbone
     backbone = wrap(net, (tuple(expected["mean"]), tuple(expected["std"])), finest=finest)
     if pretrained != IMAGENET:
         initialise(backbone, net, pretrained)
+    check_features(backbone, name)
     return backbone
+
+
+@torch.no_grad()
+def check_features(backbone: Backbone, name: str) -> None:
+    """UserError unless the features of an image have the channels and strides they claim."""
+    claimed = [
+        (1, channels, HEIGHT / stride, WIDTH / stride)
+        for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
+    ]
+    what = f"model.backbone: {TIMM}{name}: of an image of {HEIGHT} x {WIDTH}"
+    try:
+        features = shapes(backbone.eval())
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error) or "an assertion of its own").splitlines()[0]
+        raise UserError(f"{what} it makes no features ({reason}); choose another network") from None
+    backbone.train()
+    for feature, wanted in zip(features, claimed, strict=True):
+        if tuple(feature.shape) != wanted:
+            has, should = (" x ".join(f"{n:.4g}" for n in s[1:]) for s in (feature.shape, wanted))
+            raise UserError(
+                f"{what} it makes a feature of {has} where its stride needs {should}; "
+                "choose another network"
+            )
+
+
+def shapes(backbone: Backbone) -> list[Tensor]:
+    """Features of an image, for their shapes."""
+    image = torch.zeros(1, 3, HEIGHT, WIDTH)
+    try:
+        return list(without_computing(backbone, image.to("meta"))[0])
+    except RuntimeError:  # some have tensors that are not in their state, and have to compute
+        return list(backbone(image)[0])
 
 
 def wrap(net: Any, normalisation: Normalisation, *, finest: int) -> Backbone:
@@ -119,6 +153,7 @@ def wrap(net: Any, normalisation: Normalisation, *, finest: int) -> Backbone:
         channels=info.channels(),
         strides=info.reduction(),
         finest=finest,
+        channels_last=getattr(net, "output_fmt", "NCHW") == "NHWC",
         normalisation=normalisation,
     )
 
@@ -128,11 +163,16 @@ def check_timm(name: str, *, imagenet: bool) -> None:
     import timm
 
     own = name.removeprefix(TIMM)
+    if not own:
+        raise UserError(f"model.backbone: {TIMM} names no network; {TIMM}convnext_atto is one")
     if not timm.is_model(own):
         near = did_you_mean(own, timm.list_models()).replace("mean ", f"mean {TIMM}")
         raise UserError(f"model.backbone: timm has no network named {own}{near}")
     known = timm.get_pretrained_cfg(own)
     if known is not None and known.fixed_input_size:
-        raise UserError(f"model.backbone: {name} takes images of one size only; choose another")
+        raise UserError(
+            f"model.backbone: {name} takes images of one size only, the one "
+            "it was trained with; choose another network"
+        )
     if imagenet and not timm.is_model_pretrained(own):
         raise UserError(f"model.pretrained: {name} has no ImageNet weights; set it to false")
