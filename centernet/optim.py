@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -50,10 +50,15 @@ def parameter_groups(
             p for name, p in model.named_parameters() if name.startswith("backbone.") == in_backbone
         ]
         for matrices in (True, False):
-            parameters = [p for p in own if (p.ndim > 1) == matrices]
+            parameters = [p for p in own if is_vector(p) != matrices]
             decay = weight_decay if matrices or decay_norms else 0.0
             groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
     return groups
+
+
+def is_vector(parameter: Tensor) -> bool:
+    """Whether it has one value a channel, also as [C, 1, 1]: a norm, a bias, a layer scale."""
+    return parameter.numel() == max(parameter.shape, default=1)
 
 
 def cosine(step: int, *, total: int, warmup: int, **_: Any) -> float:
