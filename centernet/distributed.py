@@ -1,8 +1,9 @@
 """One training in several processes: torchrun starts them, each takes its part of every batch.
 
 With the same batches a training comes out as in one process, but for the order of its sums: losses
-are divided by the objects of the whole batch, and batch norms see the whole batch. In one process
-nothing here does anything.
+are divided by the objects of the whole batch, and batch norms see the whole batch. Dropout and
+stochastic depth are other draws in each process: networks that have them come out differently.
+In one process nothing here does anything.
 """
 
 import os
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from centernet.errors import UserError
 from centernet.structures import Detections
 
 
@@ -46,6 +48,11 @@ def joined(device: torch.device) -> Iterator[None]:
         for library in ("GLOO", "NCCL"):  # so nobody else need be able to connect
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
     if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise UserError(
+                f"torchrun: {os.environ['LOCAL_WORLD_SIZE']} processes, each of which needs a GPU "
+                f"of its own, and {torch.cuda.device_count()} here; lower --nproc-per-node"
+            )
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

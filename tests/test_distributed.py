@@ -11,11 +11,12 @@ import torch
 import yaml
 from conftest import tiny_values
 
-from centernet import checkpoint
+from centernet import checkpoint, distributed
 from centernet.assemble import make_loader
 from centernet.config import Config, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import Order
+from centernet.errors import UserError
 from centernet.train import LAST, train
 
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # each on one core, as torchrun has it by itself
@@ -89,6 +90,18 @@ def test_more_processes_than_images_in_a_batch_are_refused_in_one_line(
     assert done.returncode != 0 and not (tmp_path / "out" / LAST).exists()
     said = {line for line in done.stderr.splitlines() if line.startswith("centernet:")}
     assert len(said) == 1 and "optim.batch_size: 2 images for 2 processes" in said.pop()
+
+
+def test_more_processes_than_gpus_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = torch.cuda.device_count()
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.setenv(name, str(count + (name != "LOCAL_RANK")))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with (
+        pytest.raises(UserError, match=f"torchrun: {count + 1} processes, .* and {count} here"),
+        distributed.joined(torch.device("cuda")),
+    ):
+        pass
 
 
 def test_without_torchrun_a_training_is_alone(
