@@ -124,7 +124,8 @@ def lines(card: dict[str, Any]) -> list[str]:
     for pair in pairs["pairs"][:PAIRS]:
         left, right = (f"{one['split']} {one['id']} ({one['file']})" for one in pair["images"])
         mirrored = ", mirrored" if pair["mirrored"] else ""
-        found.append(one_line(f"            {left} and {right}: {pair['bits']} bits{mirrored}"))
+        said = one_line(f"{left} and {right}: {pair['bits']} bits{mirrored}")
+        found.append(f"            {said}")
     return found
 
 

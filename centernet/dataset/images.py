@@ -12,7 +12,8 @@ from centernet.errors import UserError, one_line
 Image.MAX_IMAGE_PIXELS = 1 << 28  # beyond, a file is a bomb rather than a photograph
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # not EPS: it would start a program
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # how a complete file ends
+# how a complete file ends; a WEBP states its length, and Pillow opens no shorter one
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "WEBP": b""}
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
 
 
