@@ -16,6 +16,7 @@ from centernet.dataset import images
 from centernet.dataset.card import WANTED, at_network, facts
 from centernet.dataset.split import Problem, Record, Split
 from centernet.draw import GAP, boxes_on, legend
+from centernet.errors import one_line
 from centernet.structures import Instances
 from centernet.style import AMBER, STYLE
 
@@ -86,7 +87,7 @@ def class_bars(axes: Axes, card: dict[str, Any]) -> None:
         counts = np.array([one["boxes"].get(split, 0) for one in rows])
         axes.barh(range(len(rows)), counts, left=left, color=shade, label=split)
         left += counts
-    names = [one["name"][:20] for one in rows]
+    names = [one_line(one["name"])[:20] for one in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=9 if len(rows) < 15 else 6)
     axes.invert_yaxis()
     for index, total in enumerate(left):

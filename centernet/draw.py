@@ -11,6 +11,7 @@ from torch import Tensor
 
 from centernet.dataset import images
 from centernet.dataset.split import Record, Split
+from centernet.errors import one_line
 from centernet.predict import Detector
 from centernet.structures import Detections, Instances
 
@@ -52,7 +53,7 @@ def boxes_on(
         pen.rectangle(
             (*box[:2], max(box[2], box[0]), max(box[3], box[1])), outline=tint, width=line
         )
-        text = classes[label] + (f" {scores[index]:.2f}" if scores is not None else "")
+        text = one_line(classes[label]) + (f" {scores[index]:.2f}" if scores is not None else "")
         corner = (box[0], max(box[1] - height * 1.3, 0))
         pen.rectangle(pen.textbbox(corner, text, font=font), fill=tint)
         pen.text(corner, text, fill="black", font=font)
@@ -132,7 +133,7 @@ def legend(strip: Image.Image, classes: Sequence[str], caption: str) -> Image.Im
     pen, font = ImageDraw.Draw(strip), ImageFont.load_default(size=14)
     pen.text((GAP, 8), caption, fill="black", font=font)
     x: float = GAP
-    for label, name in enumerate(classes):
+    for label, name in enumerate(map(one_line, classes)):
         width = pen.textlength(name, font=font) + 28
         if x + width > strip.width:
             break

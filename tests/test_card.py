@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from centernet import cli
 from centernet.card import data_card
 from centernet.dataset import card, coco, duplicates
 from centernet.dataset.split import SPLITS, Split
+from centernet.draw import boxes_on, heatmap_on
 
 AT: dict[str, Any] = {"height": 96, "width": 128, "letterbox": True}
 
@@ -155,6 +157,22 @@ def test_a_split_without_a_usable_image_is_told_by_its_defects(
     assert json.loads((tmp_path / "card/card.json").read_text())["splits"]["train"]["images"] == 0
 
 
+def test_names_of_several_lines_are_drawn_on_one(
+    edit: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rename(tree: dict[str, Any]) -> None:
+        tree["categories"][0]["name"] = "zero\nor none"
+
+    for name in SPLITS:
+        folder = edit(rename, name)
+    assert cli.main(["check-data", str(folder), "--output", str(tmp_path / "card")]) == 0
+    assert "  zero; or none " in capsys.readouterr().out
+    image = np.zeros((48, 96, 3), np.uint8)
+    box, label = torch.tensor([[20.0, 30.0, 60.0, 40.0]]), torch.tensor([0])
+    several, one = (boxes_on(image, box, label, [name]) for name in ("a\nb", "a; b"))
+    assert several == one
+
+
 def test_a_batch_is_drawn_as_the_network_sees_it(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,8 +192,6 @@ def test_a_batch_is_drawn_as_the_network_sees_it(
 
 
 def test_the_heatmap_lies_over_its_objects() -> None:
-    from centernet.draw import heatmap_on
-
     heatmap = np.zeros((2, 12, 24), np.float32)
     heatmap[1, 3, 20] = 1.0
     picture = np.asarray(heatmap_on(np.full((48, 96, 3), 100, np.uint8), heatmap, side=96))
