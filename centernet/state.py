@@ -1,5 +1,7 @@
 """What changes while training: made from a config, saved to a checkpoint, restored exactly."""
 
+import logging
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ FREE = {  # change no result, so they may change on resuming
     "data.cache_disk_mb",
     "train.device",
 }
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -72,20 +75,31 @@ def save(state: State, config: Config, file: Path, splits: tuple[Split, Split]) 
     checkpoint.write(file, tensors, record)
 
 
-def restore(state: State, config: Config, file: Path, splits: tuple[Split, Split]) -> None:
-    """Bring the state to where the checkpoint left it; nothing happens where there is none."""
+def restore(
+    state: State,
+    config: Config,
+    file: Path,
+    splits: tuple[Split, Split],
+    free: Collection[str] = FREE,
+) -> None:
+    """Bring the state to where the checkpoint left it; nothing happens where there is none.
+
+    free: config fields that may differ from the checkpoint's.
+    """
     if not file.exists():
         return
     tensors, record = checkpoint.read(file)
     checkpoint.expect(file, record, "training")
-    changed = [
-        text
-        for text in differences(resolve(flatten(record["config"])), config)
-        if text.split(":")[0] not in FREE
-    ]
+    before = resolve(flatten(record["config"]))
+    changed = [text for text in differences(before, config) if text.split(":")[0] not in free]
     if changed or record["data"] != [split.fingerprint for split in splits]:
         what = changed[0] if changed else "other images or boxes"
         raise UserError(f"{file.parent}: holds another training ({what}); choose another folder")
+    if before.train.threads != config.train.threads and distributed.rank() == 0:
+        LOGGER.warning(
+            "%s: began with %s threads and goes on with %s, so last bits may differ",
+            file.parent, before.train.threads, config.train.threads,
+        )  # fmt: skip
     state.model.load_state_dict(checkpoint.under("model", tensors))
     state.ema.model.load_state_dict(checkpoint.under("ema", tensors))
     state.ema.step = record["ema_step"]

@@ -28,7 +28,7 @@ from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, Counts, losses
 from centernet.model import check_model
 from centernet.optim import OPTIMIZERS, SCHEDULES
 from centernet.predict import detect, weights_record
-from centernet.state import State, make_state, restore, save
+from centernet.state import FREE, State, make_state, restore, save
 from centernet.structures import Detections, Epoch, Maps, Step
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -75,6 +75,7 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
 def train_stepwise(config: Config, folder: Path) -> Generator[Step | Epoch, None, None]:
     """As `train`, yielding each step of an epoch before it, for a screen."""
     check(config)
+    free = FREE if config.train.threads else {*FREE, "train.threads"}  # then this machine's
     config, device = set_up(config)
     if config.data.folder is None:
         raise UserError("data.folder: not set; --data FOLDER (images/, train.json, ...)")
@@ -82,7 +83,7 @@ def train_stepwise(config: Config, folder: Path) -> Generator[Step | Epoch, None
     loader, order = make_loader(config, splits[0], device)
     val = samples(config, splits[1])
     state = make_state(config, len(splits[0].classes), device)
-    restore(state, config, folder / LAST, splits)
+    restore(state, config, folder / LAST, splits, free)
     yield from (replace(epoch, restored=True) for epoch in state.epochs)
 
     while not is_over(state.epochs, config):

@@ -111,6 +111,20 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     }
 
 
+def test_a_training_goes_on_with_another_number_of_cores_and_says_so_unless_threads_are_set(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unset = changed(tiny, train__threads=None)
+    for cores, said in ((2, 0), (2, 0), (1, 1)):
+        monkeypatch.setattr("centernet.seed.cores", lambda cores=cores: cores)
+        with closing(train(unset, tmp_path)) as epochs:
+            numbers = [next(epochs).number for _ in range(1 + said)]
+        assert numbers == [1, 2][: 1 + said] and len(caplog.records) == said
+    assert "began with 2 threads and goes on with 1, so last bits may differ" in caplog.text
+    with pytest.raises(UserError, match=r"another training \(train.threads: 1 -> 2\)"):
+        next(train(tiny, tmp_path))
+
+
 def test_it_learns(tiny: Config, tmp_path: Path) -> None:
     epochs = list(train(changed(tiny, train__epochs=15), tmp_path))
     assert epochs[-1].losses["total"] < 0.6 * epochs[0].losses["total"]
