@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_values
-from writers import as_voc, as_yolo
+from writers import WRITERS
 
 from centernet import cli
 from centernet.dataset import coco, convert, formats, voc, yolo
 from centernet.dataset.split import SPLITS, Split
 from centernet.errors import UserError
 from experiments.manifest import current, manifest
-
-WRITERS = {"Pascal VOC": as_voc, "YOLO": as_yolo}
 
 
 @pytest.fixture(scope="module")
@@ -299,21 +296,3 @@ def test_the_size_of_an_xml_that_is_not_the_file_s_is_named(spoilt: Any) -> None
 def test_parsing_is_not_misled_by_an_encoding() -> None:
     with pytest.raises(ValueError, match="not XML"):
         voc.parse(b'<?xml version="1.0" encoding="no-such"?><annotation/>')
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_the_commands_take_a_format_as_it_is(
-    name: str, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = str(folders[name])
-    values = tiny_values(folders[name]) | {"train.epochs": 1}
-    values.pop("data.folder")
-    settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-    settings += ["--config", "light", "--data", data]
-    assert cli.main(["train", *settings, "--log", "none", "--output", str(tmp_path / "t")]) == 0
-    weights = str(tmp_path / "t" / "best.safetensors")
-    assert cli.main(["evaluate", "--weights", weights, "--data", data]) == 0
-    assert cli.main(["draw-batch", *settings, "--output", str(tmp_path / "b.png")]) == 0
-    assert cli.main(["overfit", *settings, "--steps", "1"]) == 1
-    out = capsys.readouterr().out
-    assert "epoch 1/1" in out and f"{data}, val: 8 images" in out and "b.png: 8 images" in out

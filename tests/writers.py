@@ -58,3 +58,6 @@ def yolo_label(record: Record) -> str:
         numbers = (*((box[:2] + box[2:]) / 2 / size), *((box[2:] - box[:2]) / size))
         text += f"{label} " + " ".join(f"{n:.6f}" for n in numbers) + "\n"
     return text
+
+
+WRITERS = {"Pascal VOC": as_voc, "YOLO": as_yolo}
