@@ -13,6 +13,7 @@ from PIL import Image
 
 from centernet import cli
 from centernet.card import data_card
+from centernet.commands.data import lines
 from centernet.dataset import card, coco, duplicates
 from centernet.dataset.split import SPLITS, Split
 from centernet.draw import boxes_on, heatmap_on
@@ -138,6 +139,43 @@ def test_the_command_writes_the_card_and_names_defects(
     assert (tmp_path / "card/card.png").read_bytes().startswith(b"\x89PNG")
     assert cli.main([*words, "--height", "100"]) == 2
     assert "data.height: Input should be a multiple of 32" in capsys.readouterr().err
+
+
+def test_a_split_that_is_not_there_is_a_defect_of_a_card_of_the_others(
+    own_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_data / "val.json").unlink()
+    assert cli.main(["check-data", str(own_data), "--output", str(tmp_path / "card")]) == 2
+    out = capsys.readouterr().out
+    assert f"fatal: {own_data}: it has no val images (val.json, " in out
+    assert "move some of train there" in out and "1 defects, 1 of them fatal" in out
+    written = json.loads((tmp_path / "card/card.json").read_text())
+    assert list(written["splits"]) == ["train", "test"] and len(written["defects"]) == 1
+    (own_data / "train.json").unlink()
+    assert cli.main(["check-data", str(own_data)]) == 2
+    captured = capsys.readouterr()
+    assert "it has no train images" in captured.err and not captured.out
+
+
+def test_an_image_that_does_not_decode_is_named_with_its_id(
+    own_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = own_data / "images/train-0004.jpg"
+    tables, comment = b"\xff\xdb", b"\xff\xfe"
+    file.write_bytes(file.read_bytes().replace(tables, comment))  # it begins and ends well
+    assert cli.main(["check-data", str(own_data)]) == 2
+    out = capsys.readouterr().out
+    assert "fatal: train.json: image 5 (train-0004.jpg): the image is broken: " in out
+
+
+def test_boxes_given_twice_are_named_also_where_duplicates_are_not_searched(
+    splits: list[Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card, "SEARCHED", 0)
+    twice = truth([(10, 10, 20, 20)] * 2, [0, 0], splits[0])
+    said = lines({"format": "COCO", **card.facts([twice], (), **AT, stride=4)})
+    assert "repeated    boxes given twice: train 1" in said
+    assert said[-1] == "duplicates  not searched among more than 20000 images"
 
 
 @pytest.mark.parametrize("gone", ["rows", "files"])

@@ -232,7 +232,7 @@ def test_labels_beside_their_images_are_read_whatever_lies_above_the_data(
 
 WRONG_YAML = {
     "names: needs a list": "train: images/train\nval: images/val\n",
-    "train: needs an image folder": "val: images/val\nnames: [a]\n",
+    "train: needs an image folder": "train: 3\nval: images/val\nnames: [a]\n",
     "there is no images/gone in the data folder": "train: images/gone\nval: images/val\nnames: [a]\n",
     "there is no /etc in the data folder": "train: /etc\nval: images/val\nnames: [a]\n",
     "not YAML": "train: [\n",

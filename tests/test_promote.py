@@ -186,7 +186,7 @@ def test_without_test_images_nothing_is_promoted_but_a_person_may(
     number = complete(apart)[0]
     refused = promote.promote(apart, candidate(apart, number), folder=own_data)
     assert not refused.moved and "could not be judged" in refused.decision.why
-    assert "test.json: No such file" in refused.decision.why
+    assert "it has no test images (test.json, " in refused.decision.why
     assert promote.promote(apart, candidate(apart, number), by_hand=True, folder=own_data).moved
 
 

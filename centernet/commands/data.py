@@ -12,6 +12,7 @@ from rich.text import Text
 
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, formats, images
+from centernet.dataset.card import SEARCHED
 from centernet.dataset.split import Problem, Split, check_disjoint
 from centernet.errors import UserError, one_line
 from centernet.presets import load
@@ -25,9 +26,9 @@ def check_data(options: argparse.Namespace) -> int:
 
     seen = network(options)
     kind = formats.detect(options.folder)
-    splits = [coco.inspect(options.folder, name) for name in formats.splits(options.folder)]
+    splits, problems = read(options.folder)
     console = Console()
-    problems = defects(splits, console)
+    problems += defects(splits, console)
     card, picture = data_card(splits, problems, **seen)
     card = {"folder": str(options.folder), "format": kind, **card}
     console.print(data_table(splits))
@@ -55,16 +56,30 @@ def network(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def read(folder: Path) -> tuple[list[Split], list[Problem]]:
+    """The splits that can be read, and why others cannot; UserError where train cannot."""
+    train, *others = formats.splits(folder)
+    splits, problems = [coco.inspect(folder, train)], []
+    for name in others:
+        try:
+            splits.append(coco.inspect(folder, name))
+        except UserError as error:
+            place, _, rule = str(error).partition(": ")
+            problems.append(Problem(place, rule))
+    return splits, problems
+
+
 def defects(splits: list[Split], console: Console) -> list[Problem]:
     """What reading found, what splits share, and images that do not decode."""
     problems = [problem for split in splits for problem in split.problems]
     problems += check_disjoint(splits)
-    records = [record for split in splits for record in split.records]
-    for record in track(records, "decoding", console=console, transient=True):
+    records = [(split, record) for split in splits for record in split.records]
+    for split, record in track(records, "decoding", console=console, transient=True):
         try:
             images.load(record.file)
         except UserError as error:
-            problems.append(Problem(str(record.file), str(error).partition(": ")[2]))
+            reason = str(error).removeprefix(f"{record.file}: ")
+            problems.append(Problem(split.place(record), reason))
     return problems
 
 
@@ -116,7 +131,7 @@ def lines(card: dict[str, Any]) -> list[str]:
             "repeated    boxes given twice: " + ", ".join(f"{k} {v}" for k, v in twice.items())
         )
     if not pairs["searched"]:
-        return [*found, "duplicates  not searched among so many images"]
+        return [*found, f"duplicates  not searched among more than {SEARCHED} images"]
     found.append(
         f"duplicates  near-duplicate pairs: {pairs['within']} within a split, "
         f"{pairs['across']} across splits (at most {pairs['bits']} of 256 bits differ)"

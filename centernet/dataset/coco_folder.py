@@ -45,8 +45,8 @@ def aliases(name: str) -> tuple[str, ...]:
 
 
 def read(folder: Path, name: str) -> Source:
-    """A split's lists; UserError for anything that is not three lists of objects."""
-    found = files(folder, name) or [folder / f"{name}.json"]
+    """The lists of a split that is there; UserError for what is not three lists of objects."""
+    found = files(folder, name)
     if len(found) > 1:
         both = " and ".join(str(file.relative_to(folder)) for file in found)
         raise UserError(f"{folder}: two files for {name}: {both}; leave one")

@@ -16,12 +16,18 @@ class Format(NamedTuple):
     is_one: Callable[[Path], bool]
     has: Callable[[Path, str], bool]  # a split of this name
     read: Callable[[Path, str], Source]
+    images: str  # what may name the images of a split, for people
 
 
+COCO_LISTS = "{0}.json, annotations/instances_{0}*.json or {0}/_annotations.coco.json"
 FORMATS = {  # the first that fits
-    "COCO": Format(coco_folder.is_one, coco_folder.has, coco_folder.read),
-    "Pascal VOC": Format(voc.is_one, voc.has, voc.read),
-    "YOLO": Format(yolo.is_one, yolo.has, yolo.read),
+    "COCO": Format(coco_folder.is_one, coco_folder.has, coco_folder.read, COCO_LISTS),
+    "Pascal VOC": Format(voc.is_one, voc.has, voc.read, "ImageSets/Main/{}.txt"),
+    "YOLO": Format(yolo.is_one, yolo.has, yolo.read, f"{{}} in {yolo.FILE}"),
+}
+NEEDED = {
+    "train": "; a training needs some",
+    "val": "; a training needs some: move some of train there, with their objects",
 }
 
 
@@ -47,4 +53,8 @@ def splits(folder: Path) -> list[str]:
 
 def read(folder: Path, name: str) -> Source:
     """A split's rows in whatever format; UserError where there is none."""
-    return FORMATS[detect(folder)].read(folder, name)
+    found = FORMATS[detect(folder)]
+    if not found.has(folder, name):
+        rule = f"it has no {name} images ({found.images.format(name)}){NEEDED.get(name, '')}"
+        raise UserError(f"{folder}: {rule}")
+    return found.read(folder, name)

@@ -57,6 +57,10 @@ class Split:
         """Number of images."""
         return len(self.records)
 
+    def place(self, record: Record) -> str:
+        """File and id of an image, for people."""
+        return f"{self.file or self.name}: image {record.id} ({record.file.name})"
+
     def frequencies(self) -> NDArray[np.int64]:
         """Boxes of each class."""
         labels = [record.labels for record in self.records] or [np.empty(0, np.int64)]
@@ -83,8 +87,7 @@ def check_disjoint(splits: list[Split]) -> Iterator[Problem]:
             known = seen.setdefault(record.digest, (split.name, file, record.file.name))
             other, where, name = known
             if other != split.name:
-                place = f"{file}: image {record.id} ({record.file.name})"
-                yield Problem(place, f"the same image is in {where} ({name})")
+                yield Problem(split.place(record), f"the same image is in {where} ({name})")
 
 
 def fingerprint(classes: tuple[str, ...], records: list[Record]) -> str:
