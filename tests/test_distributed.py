@@ -38,7 +38,7 @@ def torchrun(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_epochs_of_two_processes_have_the_losses_gradients_and_weights_of_one(
+def test_two_processes_have_the_losses_gradients_weights_and_detections_of_one(
     data: Path,
 ) -> None:
     script = Path(__file__).with_name("together.py")
@@ -46,7 +46,8 @@ def test_two_epochs_of_two_processes_have_the_losses_gradients_and_weights_of_on
     command = [*TORCHRUN, "2", str(script), str(data), *limits]
     done = torchrun(command)
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    evaluated, *found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert evaluated["images"] == 8 and evaluated["apart"] < 1e-9  # detections, in image order
     assert [one["backbone"] for one in found] == list(limits)
     assert all(one["tensors"] > 100 for one in found)
     assert all(one["apart"] < limits[one["backbone"]] for one in found), found
