@@ -37,6 +37,7 @@ EACH = [
     *itertools.product(["slim"], NECKS, [True], [4]),
     *((name, "pyramid", False, 4) for name in NAMED if name != "slim"),
     ("timm/resnet10t", "pyramid", False, 4),
+    ("efficientnet_lite2", "pyramid", False, 8),  # of the preset `default`
     ("dla34", "dla_up", True, 4),
     ("convnext_tiny", "deconv", False, 2),
 ]
