@@ -243,7 +243,10 @@ def settled(maps: Maps, theirs: Detections, *, stride: int) -> Maps:
 
 
 def difference(ours: Detections, theirs: Detections) -> tuple[float, float]:
-    """Largest distance (pixels, score) from each one's best to the other's nearest of its class."""
+    """Largest distance (pixels, score) from each one's best to the other's nearest of its class.
+
+    Nearest in position and score, each in tolerances: boxes may lie on each other.
+    """
     everything = (ours.boxes, ours.scores, theirs.boxes, theirs.scores)
     if not all(bool(tensor.isfinite().all()) for tensor in everything):
         return math.inf, math.inf
@@ -259,8 +262,8 @@ def _farthest(ours: Detections, theirs: Detections) -> tuple[float, float]:
         same = theirs.labels == label
         if not same.any():
             return math.inf, math.inf
-        apart = (theirs.boxes[same] - box).abs().amax(1)
-        nearest = int(apart.argmin())
-        scores = (theirs.scores[same][nearest] - score).abs()
-        worst = max(worst[0], float(apart[nearest])), max(worst[1], float(scores))
+        boxes = (theirs.boxes[same] - box).abs().amax(1)
+        scores = (theirs.scores[same] - score).abs()
+        nearest = int(torch.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE).argmin())
+        worst = max(worst[0], float(boxes[nearest])), max(worst[1], float(scores[nearest]))
     return worst

@@ -33,10 +33,14 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Tests of one file run in one process, all that use `place` too; the longest begin.
 
+    Those that are `slow` are spread one by one.
+
     `test_search` is the first of its group: its commands mean the study that was searched last.
     """
 
     def group(item: Any) -> str:
+        if item.get_closest_marker("slow"):
+            return str(item.nodeid)  # alone
         return "place" if "place" in item.fixturenames else str(item.path.stem)
 
     def start(item: Any) -> tuple[int, bool]:

@@ -23,7 +23,7 @@ from centernet.errors import UserError
 from centernet.export import apart, compare, difference, export, to_onnx
 from centernet.onnx_runtime import OnnxDetector
 from centernet.predict import Detector, Picture, stack
-from centernet.structures import Maps
+from centernet.structures import Detections, Maps
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +231,12 @@ def test_onnx_runtime_keeps_no_device_id_and_sends_nothing(tmp_path: Path) -> No
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}  # without CI, which stops it too
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not list(tmp_path.rglob("*deviceid*"))
+
+
+def test_boxes_that_lie_on_each_other_are_told_apart_by_their_scores() -> None:
+    box = torch.tensor([0.0, 0.0, 64.0, 40.0])  # both are cut by the image's border
+    ours = Detections(box.repeat(2, 1), torch.tensor([0.6, 0.4]), torch.tensor([1, 1]))
+    shifted = Detections(ours.boxes + 0.01, ours.scores - 1e-5, ours.labels)
+    assert max(difference(ours, shifted)) < 0.02
+    one = Detections(ours.boxes[:1], ours.scores[:1], ours.labels[:1])
+    assert difference(ours, one)[1] > 0.1
