@@ -39,8 +39,8 @@ def data_card(
 ) -> tuple[dict[str, Any], bytes]:
     """What is in a data set, as plain JSON and as a PNG; the first split is the one that trains.
 
-    height, width, letterbox: of the network input, and stride: of its map, that sizes and lost
-    objects are stated for.
+    height, width, letterbox: of the network input, and stride: of its map, that sizes are stated
+    for; lost objects are stated for every stride.
     """
     found = facts(splits, problems, height=height, width=width, letterbox=letterbox, stride=stride)
     seen = at_network(splits[0], height=height, width=width, letterbox=letterbox)

@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from PIL import Image
 from centernet import cli
 from centernet.card import data_card
 from centernet.commands.data import lines
+from centernet.config import Model
 from centernet.dataset import card, coco, duplicates
 from centernet.dataset.split import SPLITS, Split
 from centernet.draw import boxes_on, heatmap_on
@@ -65,20 +66,34 @@ def test_objects_are_lost_where_two_centres_of_a_class_share_a_cell(splits: list
     ]
     one = truth(boxes, [0, 0, 1, 0, 2], splits[0])
     found = card.facts([one], (), **AT, stride=4)
-    assert found["lost"]["train"] == {"of_class": 1, "of_any": 2, "outside": 0}
-    near = truth([(10, 10, 23, 23), (12.5, 10, 25.5, 23)], [0, 0], splits[0])  # x 16.5 and 19
-    of_stride = card.facts([near], (), **AT, stride=8)["lost_at_stride"]
-    assert {key: row["of_class"] for key, row in of_stride.items()} == {"2": 0, "4": 1, "8": 1}
+    assert found["lost"]["train"]["4"] == {"of_class": 1, "of_any": 2, "outside": 0}
     smaller = card.facts([one], (), height=64, width=64, letterbox=False, stride=4)
-    assert smaller["lost"]["train"]["of_any"] >= 2
+    assert smaller["lost"]["train"]["4"]["of_any"] >= 2
     assert found["boxes"]["below_a_cell"] == 0 and found["boxes"]["below_wanted"] == 5
+
+
+def test_lost_objects_are_counted_for_every_stride_that_a_model_may_have(
+    splits: list[Split],
+) -> None:
+    one = truth([(c - 5, c - 5, c + 5, c + 5) for c in (17, 19.5, 22, 22)], [0, 0, 0, 1], splits[0])
+    found = card.facts([one], (), **AT, stride=4)
+    assert [found["lost"]["train"][str(s)]["of_class"] for s in card.STRIDES] == [0, 1, 2]
+    said = lines({"format": "COCO", **found})
+    expected = ["2: train 0 (1)", "4: train 1 (2)", "8: train 2 (3)"]
+    assert [line.strip() for line in said if "model.stride" in line] == [
+        f"model.stride {text}" for text in expected
+    ]
+
+
+def test_the_strides_of_the_card_are_those_of_the_config() -> None:
+    assert get_args(Model.model_fields["stride"].annotation) == card.STRIDES
 
 
 def test_a_thousand_objects_and_none_at_all(splits: list[Split]) -> None:
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, (120, 88), (1000, 2))
     crowded = truth(np.hstack([corners, corners + 8]).tolist(), [0] * 1000, splits[0])
-    assert card.facts([crowded], (), **AT, stride=4)["lost"]["train"]["of_class"] > 400
+    assert card.facts([crowded], (), **AT, stride=4)["lost"]["train"]["4"]["of_class"] > 400
     found, png = data_card([truth([], [], splits[0])], **AT)
     assert found["splits"]["train"]["empty_images"] == 1 and found["imbalance"] is None
     assert found["suggested"]["height"] is None and png.startswith(b"\x89PNG")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, formats, images
-from centernet.dataset.card import SEARCHED
+from centernet.dataset.card import SEARCHED, STRIDES
 from centernet.dataset.split import Problem, Split, check_disjoint
 from centernet.errors import UserError, one_line
 from centernet.presets import load
@@ -100,7 +100,6 @@ def data_table(splits: list[Split]) -> Table:
 def lines(card: dict[str, Any]) -> list[str]:
     """The rest of the card, in words."""
     network, boxes, lost = card["network"], card["boxes"], card["lost"]
-    strides = card["lost_at_stride"]
     stride, size = network["stride"], f"{network['width']} x {network['height']}"
     first = next(iter(card["splits"].values()))
     better, pairs = card["suggested"], card["duplicates"]
@@ -114,15 +113,8 @@ def lines(card: dict[str, Any]) -> list[str]:
         f"{numbers(boxes['side_pixels'])} px = {numbers(boxes['side_cells'])} cells of {stride} px",
         f"            narrower than a cell: {boxes['below_a_cell']} of {total}; than 4 cells: "
         f"{boxes['below_wanted']}",
-        "lost        centres that share a cell with one of their class: "
-        + ", ".join(f"{name} {one['of_class']}" for name, one in lost.items())
-        + "; with any: "
-        + ", ".join(f"{name} {one['of_any']}" for name, one in lost.items()),
-        "            of train, at stride "
-        + ", ".join(f"{stride}: {one['of_class']}" for stride, one in strides.items())
-        + "; with any: "
-        + ", ".join(f"{one['of_any']}" for one in strides.values())
-        + " (model.stride)",
+        "lost        centres that share a cell with one of their class (with any):",
+        *(f"            model.stride {one}: {shared(lost, str(one))}" for one in STRIDES),
         f"suggested   {better['width']} x {better['height']}: {better['rule']}",
     ]
     twice = {name: one["boxes_given_twice"] for name, one in card["splits"].items()}
@@ -142,6 +134,12 @@ def lines(card: dict[str, Any]) -> list[str]:
         said = one_line(f"{left} and {right}: {pair['bits']} bits{mirrored}")
         found.append(f"            {said}")
     return found
+
+
+def shared(lost: dict[str, Any], stride: str) -> str:
+    """Lost objects of each split at a stride, short."""
+    at = {name: one[stride] for name, one in lost.items()}
+    return ", ".join(f"{name} {one['of_class']} ({one['of_any']})" for name, one in at.items())
 
 
 def numbers(values: list[float | None]) -> str:

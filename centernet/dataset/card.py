@@ -16,9 +16,9 @@ from centernet.structures import Instances
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LISTED = 200  # pairs of near-duplicates that are named; all are counted
 SEARCHED = 20_000  # images; near-duplicates of more are not looked for
+STRIDES = (2, 4, 8)  # pixels of a cell, that lost objects are counted for: those of model.stride
 WANTED = 4  # cells on the shorter side of a box, for
 SHARE = 0.05  # all boxes but these
-STRIDES = (2, 4, 8)  # of the map, to choose among
 STEP = 32  # pixels; the network input's sides are multiples
 LIMITS = (64, 4096)  # pixels of a side
 RULE = (
@@ -52,12 +52,10 @@ def facts(
         "imbalance": imbalance(train),
         "boxes": sizes(sides[:, 2:] - sides[:, :2], stride=stride),
         "lost": {
-            split.name: lost(instances, height=height, width=width, stride=stride)
+            split.name: {
+                str(one): lost(instances, height=height, width=width, stride=one) for one in STRIDES
+            }
             for split, instances in zip(splits, seen, strict=True)
-        },
-        "lost_at_stride": {
-            str(stride): lost(seen[0], height=height, width=width, stride=stride)
-            for stride in STRIDES
         },
         "suggested": suggested(train, stride=stride),
         "duplicates": near_duplicates(splits),
