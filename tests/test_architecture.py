@@ -25,12 +25,14 @@ ABOVE_CONFIG = {
     "train",
     "predict",
     "training",
+    "given",
+    "configuration",
     "cli",
     "logs",
     "state",
     "config",
 }
-LIGHT = {"cli", "options", "errors", "config", "presets", "settings"}
+LIGHT = {"cli", "options", "arguments", "errors", "config", "presets", "settings"}
 HEAVY = {"torch", "torchvision", "mlflow", "ray", "albumentations", "optuna", "timm"}
 
 
