@@ -87,10 +87,11 @@ def check_detector(home: Path, data: Path, weights: Path) -> None:
     run(home, "centernet", "check-data", data, "--output", home / "card")
     run(home, "centernet", "convert", data, "--output", home / "again", status=2)  # it is COCO
     small = ["--config", "light", "--set", "data.height=128", "--set", "data.width=160"]
-    of_data = ["--set", f"data.folder={data}"]
-    run(home, "centernet", "draw-batch", *small, *of_data, "--output", home / "batch.png")
-    assert "AP50" in run(home, "centernet", "overfit", *small, "--data", data)
-    train = ["centernet", "train", *small, *of_data, "--output", home / "trained"]
+    small += ["--data", data]
+    run(home, "centernet", "config", *small[:-2])
+    run(home, "centernet", "draw-batch", *small, "--output", home / "batch.png")
+    assert "AP50" in run(home, "centernet", "overfit", *small)
+    train = ["centernet", "train", *small, "--output", home / "trained"]
     out = run(home, *train, "--set", "train.epochs=1")
     assert "epoch 1/1" in out
     found = []
