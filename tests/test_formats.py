@@ -1,29 +1,92 @@
-"""Pascal VOC and YOLO folders, given to the commands as they are."""
+"""Pascal VOC and YOLO folders are taken as they are by every command that takes data."""
 
 from pathlib import Path
 
 import pytest
-from conftest import tiny_values
+from conftest import tiny_values, untrained
 from writers import WRITERS
 
 from centernet import cli
-from centernet.dataset import coco
+from centernet.dataset import coco, formats
 from centernet.dataset.split import SPLITS
+from centernet.errors import UserError
+from experiments import cli as experiments_cli
+from experiments import exam, search, search_space, settings
+
+LISTS = {"Pascal VOC": "ImageSets/Main/val.txt", "YOLO": "val in data.yaml"}
+SPACE = "parameters: {targets.sigma_divisor: {type: float, low: 4, high: 40}}"
+
+
+@pytest.fixture(scope="module")
+def folders(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny data in each format."""
+    home = tmp_path_factory.mktemp("formats")
+    splits = [coco.read(data, name) for name in SPLITS]
+    return {name: write(splits, home / name) for name, write in WRITERS.items()}
+
+
+def tiny_words(folder: Path) -> list[str]:
+    """The options that train on a folder in seconds."""
+    values = tiny_values(folder) | {"train.epochs": 1}
+    del values["data.folder"]
+    words = ["--config", "light", "--data", str(folder)]
+    for path, value in values.items():
+        words += ["--set", f"{path}={str(value).lower() if isinstance(value, bool) else value}"]
+    return words
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_commands_take_a_format_as_it_is(
-    name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_evaluate_takes_every_format(
+    name: str, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = WRITERS[name]([coco.read(data, split) for split in SPLITS], tmp_path / "own")
-    values = tiny_values(folder) | {"train.epochs": 1}
-    values.pop("data.folder")
-    settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-    settings += ["--config", "light", "--data", str(folder)]
-    assert cli.main(["train", *settings, "--log", "none", "--output", str(tmp_path / "t")]) == 0
-    weights = str(tmp_path / "t" / "best.safetensors")
-    assert cli.main(["evaluate", "--weights", weights, "--data", str(folder)]) == 0
-    assert cli.main(["draw-batch", *settings, "--output", str(tmp_path / "b.png")]) == 0
-    assert cli.main(["overfit", *settings, "--steps", "1"]) == 1
+    weights = untrained(folders[name], tmp_path)
+    assert cli.main(["evaluate", "--weights", str(weights), "--data", str(folders[name])]) == 0
+    val = coco.read(folders[name], "val")
+    expected = f"{folders[name]}, val: 8 images, {val.frequencies().sum()} objects"
+    assert expected in capsys.readouterr().out
+
+
+def test_train_takes_pascal_voc(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = folders["Pascal VOC"], tmp_path / "o"
+    words = ["--output", str(output), "--log", "none"]
+    assert cli.main(["train", *tiny_words(folder), *words]) == 0
     out = capsys.readouterr().out
-    assert "epoch 1/1" in out and f"{folder}, val: 8 images" in out and "b.png: 8 images" in out
+    assert "epoch 1/1: " in out and "defects" not in out
+    assert f"--images '{folder}/JPEGImages'" in out  # what to type next
+    assert (output / "best.safetensors").is_file()
+
+
+def test_overfit_takes_yolo(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["overfit", *tiny_words(folders["YOLO"]), "--steps", "1"]) == 1
+    out = capsys.readouterr().out
+    assert f"{folders['YOLO']}, train: the first 8 images" in out and "It cannot: AP50" in out
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_search_takes_every_format_and_the_exam_too(
+    name: str, folders: dict[str, Path], home: Path
+) -> None:
+    (home / "space.yaml").write_text(SPACE)
+    space = search_space.read(home / "space.yaml")
+    words = ["search", "--space", str(space.file), "--data", str(folders[name])]
+    own = settings.load(home / "mlflow.yaml")
+    base, called = search.base_config(experiments_cli.parser().parse_args(words), space, own)
+    assert called == folders[name].name.replace(" ", "-")
+    train, val = coco.read_training(Path(str(base.data.folder)))
+    assert (len(train), len(val)) == (24, 8)
+    assert set(search.card_files(base, (train, val))) == {"card.json", "card.png"}
+    assert len(exam.read_test(folders[name])) == 6
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_split_that_is_not_there_is_one_line_that_says_where_it_belongs(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    folder = WRITERS[name]([coco.read(data, "train")], tmp_path / "own")
+    with pytest.raises(UserError) as error:
+        coco.read_training(folder)
+    rule = f"it has no val images ({LISTS[name]}); a training needs some"
+    assert str(error.value).startswith(f"{folder}: {rule}: move")
+    assert formats.splits(folder) == ["train", "val"]
