@@ -57,8 +57,11 @@ def parameter_groups(
 
 
 def is_vector(parameter: Tensor) -> bool:
-    """Whether it has one value a channel, also as [C, 1, 1]: a norm, a bias, a layer scale."""
-    return parameter.numel() == max(parameter.shape, default=1)
+    """Whether it has one value a channel: a norm, a bias, a layer scale[C, 1, 1].
+
+    A kernel[1, C, 1, 1] is none: it makes one map of C.
+    """
+    return parameter.ndim < 2 or (parameter.ndim == 3 and parameter.numel() == len(parameter))
 
 
 def cosine(step: int, *, total: int, warmup: int, **_: Any) -> float:

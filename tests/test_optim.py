@@ -62,7 +62,9 @@ def test_every_parameter_is_in_one_group_and_norms_and_biases_decay_only_if_aske
 
 
 def test_a_layer_scale_is_a_vector_whatever_its_shape_and_a_kernel_is_none() -> None:
-    decays = {(96, 1, 1): False, (5,): False, (): False, (1, 8, 3, 3): True, (4, 6): True}
+    decays = {
+        (96, 1, 1): False, (5,): False, (): False, (1, 8, 3, 3): True, (1, 8, 1, 1): True, (4, 6): True,
+    }  # fmt: skip
     model = nn.ParameterList(torch.ones(shape) for shape in decays)
     groups = parameter_groups(model, weight_decay=0.1, decay_norms=False, backbone_lr_factor=1.0)
     found = {tuple(p.shape): g["weight_decay"] > 0 for g in groups for p in g["params"]}
