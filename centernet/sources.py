@@ -32,7 +32,8 @@ def behind(word: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in PHOTOGRAPHS + VIDEOS)
+        known = PHOTOGRAPHS + VIDEOS
+        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in known and f.is_file())
         if not inside:
             raise UserError(f"{path}: no image or video in this folder")
         return inside

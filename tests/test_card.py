@@ -132,6 +132,17 @@ def test_near_duplicates_are_found_within_and_across_splits_but_nothing_else(
     assert listed["pairs"][0]["images"][1] == {"split": "val", "id": 3, "file": "val-0002.jpg"}
 
 
+def test_a_picture_of_16_bits_is_not_white_to_the_search_for_near_duplicates(
+    tmp_path: Path,
+) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    Image.fromarray((ramp // 257).astype(np.uint8)).save(tmp_path / "plain.png")
+    deep, plain = (duplicates.small(tmp_path / f"{name}.png") for name in ("deep", "plain"))
+    assert deep is not None and plain is not None
+    np.testing.assert_allclose(deep, plain, atol=1)
+
+
 def test_the_command_writes_the_card_and_names_defects(
     edit: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -1,8 +1,9 @@
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from centernet.dataset import images
 from centernet.errors import UserError
@@ -67,3 +68,24 @@ def test_a_file_that_is_no_image_is_told_what_is_one(tmp_path: Path) -> None:
         UserError, match=r"text\.jpg: the image is broken: not a JPEG, PNG.* or GIF"
     ):
         images.load(tmp_path / "text.jpg")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_undone_as_pillow_does(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = orientation
+    file = saved(tmp_path, Image.fromarray(COLOUR), "a.png", format="PNG", exif=exif)
+    with Image.open(file) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(images.load(file), upright)
+
+
+def test_exif_with_a_tag_of_the_wrong_type_does_not_matter(tmp_path: Path) -> None:
+    head = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2)
+    turned = struct.pack("<HHIHH", images.ORIENTATION, 3, 1, 6, 0)
+    unit = struct.pack("<HHI4s", 0x0128, 2, 4, b"in\0\0")  # ResolutionUnit, as text
+    exif = head + turned + unit + bytes(4)
+    file = saved(tmp_path, Image.fromarray(COLOUR), "a.jpg", format="JPEG", exif=exif)
+    with Image.open(file) as image, pytest.raises((struct.error, TypeError)):
+        ImageOps.exif_transpose(image)
+    assert images.load(file).shape == (COLOUR.shape[1], COLOUR.shape[0], 3)

@@ -52,6 +52,7 @@ def test_folders_and_patterns_lead_to_files_in_order_and_each_once(folder: Path)
     assert [file.name for file in found] == ["b.jpg", "a.jpg", "c.jpg"]
     (folder.parent / "moving").mkdir()
     Image.new("L", (8, 8)).save(folder.parent / "moving" / "a.gif")
+    (folder.parent / "moving" / "folder.jpg").mkdir()
     assert [file.name for file in sources.find([str(folder.parent / "moving")])] == ["a.gif"]
     odd = folder / "[1].jpg"  # a name that looks like a pattern
     shutil.copy(folder / "a.jpg", odd)

@@ -58,7 +58,9 @@ def small(file: Path) -> NDArray[np.int16] | None:
     try:
         with Image.open(file, formats=images.FORMATS) as image:
             image.draft("L", (4 * SIDE, 4 * SIDE))  # a JPEG decodes at an eighth in no time
-            grey = image.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
+            deep = image.mode.startswith(("I", "F"))  # Pillow would cut 16 bits off at 255
+            picture = Image.fromarray(images.to_rgb(image)) if deep else image
+            grey = picture.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
             return np.asarray(grey, np.int16)
     except images.BROKEN:
         return None

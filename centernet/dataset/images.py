@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from centernet.errors import UserError, one_line
 
@@ -15,6 +15,15 @@ BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 # how a complete file ends; a WEBP states its length, and Pillow opens no shorter one
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "WEBP": b""}
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
+TURNS = {  # of each orientation, what makes an image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def sizes(content: bytes) -> set[tuple[int, int]]:
@@ -68,7 +77,8 @@ def reason(error: Exception) -> str:
 def read(content: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """RGB[H, W, 3] of an encoded image; one of BROKEN if it is none."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        upright = ImageOps.exif_transpose(image)
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+        upright = image if turn is None else image.transpose(turn)  # its EXIF is left alone
         as_stored = size is not None and upright.size[::-1] != size
         return to_rgb(image if as_stored else upright)
 

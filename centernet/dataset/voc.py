@@ -73,7 +73,7 @@ def read(folder: Path, name: str) -> Source:
 def listed(file: Path) -> list[str]:
     """The first word of each line of an image set; UserError where it cannot be read."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None

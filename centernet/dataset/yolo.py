@@ -136,7 +136,7 @@ def _below(folder: Path, place: Path) -> Iterator[Path]:
 def _listed(folder: Path, file: Path) -> Iterator[Path]:
     """Every image that a list names."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{file}: not a readable text file") from None
     for number, line in enumerate(lines, 1):
@@ -171,7 +171,7 @@ def _objects(
 ) -> None:
     """Add the rows of an image's objects."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         found.problems.append(Problem(str(file), "not a readable text file"))
         return
