@@ -90,3 +90,16 @@ def test_a_split_that_is_not_there_is_one_line_that_says_where_it_belongs(
     rule = f"it has no val images ({LISTS[name]}); a training needs some"
     assert str(error.value).startswith(f"{folder}: {rule}: move")
     assert formats.splits(folder) == ["train", "val"]
+
+
+def test_images_of_yolo_may_be_links_into_the_folder(data: Path, tmp_path: Path) -> None:
+    folder = WRITERS["YOLO"]([coco.read(data, split) for split in SPLITS], tmp_path / "own")
+    before = coco.read(folder, "train")
+    pool = folder / "pool"
+    pool.mkdir()
+    for record in before.records:
+        file = record.file.rename(pool / record.file.name)
+        record.file.symlink_to(file)
+    after = coco.read(folder, "train")
+    assert after.fingerprint == before.fingerprint and not after.problems
+    assert sum(len(record.labels) for record in after.records) > 20

@@ -149,11 +149,10 @@ def _listed(folder: Path, file: Path) -> Iterator[Path]:
 
 
 def _within(folder: Path, file: Path) -> Path:
-    """The file itself; UserError for a link that leaves the folder."""
-    resolved = file.resolve()
-    if not resolved.is_relative_to(folder.resolve()):
+    """The file by this name, which leads to its labels; UserError for a link out of the folder."""
+    if not file.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{file}: the file leaves the data folder")
-    return resolved
+    return file
 
 
 def label_file(image: Path) -> Path:
