@@ -15,15 +15,17 @@ from centernet.errors import UserError
 from centernet.optim import learning_rate, peak_rate
 
 
-def samples(config: Config, split: Split, augmenter: Augmenter | None = None) -> Samples:
-    """The images of a split as the network sees them."""
+def samples(
+    config: Config, split: Split, augmenter: Augmenter | None = None, *, workers: int = 0
+) -> Samples:
+    """The images of a split as the network sees them; loader workers share the cache's memory."""
     return Samples(
         split,
         height=config.data.height,
         width=config.data.width,
         letterbox=config.data.resize == "letterbox",
         cache=config.data.cache,
-        cache_mb=config.data.cache_mb,
+        cache_mb=config.data.cache_mb // max(workers, 1),
         cache_disk_mb=config.data.cache_disk_mb,
         augmenter=augmenter,
     )
@@ -47,7 +49,8 @@ def make_loader(
             f"processes with optim.accumulate={config.optim.accumulate}: fewer than one for each"
         )
     workers = default_workers(device) if config.data.workers is None else config.data.workers
-    augmented = samples(config, split, Augmenter(**config.augment.model_dump()))
+    augmenter = Augmenter(**config.augment.model_dump())
+    augmented = samples(config, split, augmenter, workers=workers)
     return training_loader(augmented, order, workers=workers), order
 
 

@@ -36,7 +36,7 @@ class Data(Section):
     balance: Probability = 0.5  # power of the inverse class frequency; 0 samples uniformly
     workers: Annotated[int, Field(ge=0, le=256)] | None = None  # loader processes; none: 0 on a CPU
     cache: Literal["memory", "disk", "none"] = "memory"  # of decoded images; disk: all share one
-    cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory: at most so much in each process
+    cache_mb: Annotated[int, Field(ge=0)] = 2048  # memory: at most so much in all loader workers
     cache_disk_mb: Annotated[int, Field(ge=0)] = 16384  # disk: in $CENTERNET_CACHE, or runs/cache
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_values
 
+from centernet.assemble import make_loader
 from centernet.augment import Augmenter
-from centernet.config import Config
+from centernet.config import Config, resolve
 from centernet.dataset import cache, coco
 from centernet.dataset.loader import Batch, Draw, Order, Samples, training_loader
 from centernet.dataset.split import Split
@@ -187,3 +189,13 @@ def test_it_reaches_workers_that_are_not_forked(split: Split) -> None:
     second.__setstate__(first.__getstate__())
     image = second.get(4)
     assert image is not None and (image == 7).all()
+
+
+def test_loader_workers_share_the_memory_of_the_cache(data: Path) -> None:
+    split = coco.read(data, "train")
+    for workers, held in ((0, 113), (2, 56)):  # images of 64 x 96 in two MiB, and in one
+        values = tiny_values(data) | {"data.cache_mb": 2, "data.workers": workers}
+        loader, _ = make_loader(resolve(values), split, torch.device("cpu"))
+        assert isinstance(loader.dataset, Samples)
+        assert isinstance(loader.dataset.cache, cache.Memory)
+        assert loader.dataset.cache.limit == held
