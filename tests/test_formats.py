@@ -103,3 +103,15 @@ def test_images_of_yolo_may_be_links_into_the_folder(data: Path, tmp_path: Path)
     after = coco.read(folder, "train")
     assert after.fingerprint == before.fingerprint and not after.problems
     assert sum(len(record.labels) for record in after.records) > 20
+
+
+def test_a_yolo_folder_whose_test_images_are_named_but_not_there_has_none(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = WRITERS["YOLO"]([coco.read(data, name) for name in ("train", "val")], tmp_path / "own")
+    with (folder / "data.yaml").open("a") as file:
+        file.write("\ntest: ../test/images\n")
+    assert formats.splits(folder) == ["train", "val"]
+    assert cli.main(["check-data", str(folder)]) == 0
+    with pytest.raises(UserError, match="it has no test images"):
+        coco.read(folder, "test")

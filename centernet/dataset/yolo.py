@@ -33,8 +33,15 @@ def is_one(folder: Path) -> bool:
 
 
 def has(folder: Path, name: str) -> bool:
-    """Whether the folder has such a split."""
-    return bool(read_file(folder / FILE).get(name))
+    """Whether the folder has such a split; a test that is named but not there is none.
+
+    Roboflow names one in every export.
+    """
+    tree = read_file(folder / FILE)
+    entries = tree.get(name)
+    if name == "test" and isinstance(entries, str):
+        return inside(folder, entries, tree.get("path")) is not None
+    return bool(entries)
 
 
 @dataclass(slots=True)
