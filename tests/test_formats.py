@@ -109,9 +109,12 @@ def test_a_yolo_folder_whose_test_images_are_named_but_not_there_has_none(
     data: Path, tmp_path: Path
 ) -> None:
     folder = WRITERS["YOLO"]([coco.read(data, name) for name in ("train", "val")], tmp_path / "own")
-    with (folder / "data.yaml").open("a") as file:
-        file.write("\ntest: ../test/images\n")
+    file = folder / "data.yaml"
+    file.write_text(file.read_text() + "\ntest: ../test/images\n")
     assert formats.splits(folder) == ["train", "val"]
     assert cli.main(["check-data", str(folder)]) == 0
     with pytest.raises(UserError, match="it has no test images"):
+        coco.read(folder, "test")
+    file.write_text(file.read_text().replace("../test/images", "images/tset"))  # mistyped
+    with pytest.raises(UserError, match="test: there is no images/tset"):
         coco.read(folder, "test")

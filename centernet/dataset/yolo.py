@@ -33,13 +33,14 @@ def is_one(folder: Path) -> bool:
 
 
 def has(folder: Path, name: str) -> bool:
-    """Whether the folder has such a split; a test that is named but not there is none.
+    """Whether the folder has such a split.
 
-    Roboflow names one in every export.
+    Every export of Roboflow names ../test/images: where there are none, it has no test split. Any
+    other name that leads nowhere is a mistake, which `read` tells.
     """
     tree = read_file(folder / FILE)
     entries = tree.get(name)
-    if name == "test" and isinstance(entries, str):
+    if name == "test" and entries == "../test/images":
         return inside(folder, entries, tree.get("path")) is not None
     return bool(entries)
 
