@@ -178,13 +178,12 @@ def near_duplicates(splits: Sequence[Split]) -> dict[str, Any]:
     """Counts of near-duplicate pairs, and the nearest of them, those across splits first."""
     if sum(map(len, splits)) > SEARCHED:
         return {"searched": False, "within": None, "across": None, "pairs": []}
-    found = sorted(duplicates.pairs(splits), key=lambda pair: (not pair.across, pair.bits))
-    across = sum(pair.across for pair in found)
+    found = duplicates.search(splits, listed=LISTED)
     return {
         "searched": True,
         "bits": duplicates.NEAR,
-        "within": len(found) - across,
-        "across": across,
+        "within": found.within,
+        "across": found.across,
         "pairs": [
             {
                 "images": [
@@ -194,7 +193,7 @@ def near_duplicates(splits: Sequence[Split]) -> dict[str, Any]:
                 "bits": pair.bits,
                 "mirrored": pair.mirrored,
             }
-            for pair in found[:LISTED]
+            for pair in found.nearest
         ],
     }
 

@@ -21,7 +21,7 @@ from centernet.seed import cores
 SIDE = 16
 BITS = SIDE * SIDE
 NEAR = 16  # differing bits
-CHUNK = 2048  # rows of the distance table at a time
+CHUNK = 256  # rows of the distance table at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,36 @@ class Pair:
         return self.left[0] != self.right[0]
 
 
-def pairs(splits: Sequence[Split]) -> Iterator[Pair]:
-    """Every pair of near-duplicates; files that cannot be read are in none."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many pairs there are, and the nearest of them, those across splits first."""
+
+    within: int
+    across: int
+    nearest: list[Pair]
+
+
+def search(splits: Sequence[Split], *, listed: int) -> Found:
+    """Count all near-duplicates, and name `listed`; files that cannot be read are in no pair."""
     every = [(split.name, record) for split in splits for record in split.records]
     with ThreadPoolExecutor(cores()) as pool:  # decoding runs beside Python
         greys = list(pool.map(small, (record.file for _, record in every)))
     readable = {index: grey for index, grey in enumerate(greys) if grey is not None}
     if len(readable) < 2:
-        return
+        return Found(0, 0, [])
     known, stack = list(readable), np.stack(list(readable.values()))
-    plain, mirrored = signs(stack), signs(stack[:, :, ::-1])
-    for i, j, bits, turned in near(plain, mirrored):
-        yield Pair(every[known[i]], every[known[j]], bits, turned)
+    splits_of = np.array([every[index][0] for index in known])
+    within, across, nearest = 0, 0, list[Pair]()
+    for left, right, bits, mirrored in near(signs(stack), signs(stack[:, :, ::-1])):
+        apart = splits_of[left] != splits_of[right]
+        within, across = within + int((~apart).sum()), across + int(apart.sum())
+        first = np.lexsort((bits, ~apart))[:listed]
+        nearest += [
+            Pair(every[known[left[k]]], every[known[right[k]]], int(bits[k]), bool(mirrored[k]))
+            for k in first
+        ]
+        nearest = sorted(nearest, key=lambda pair: (not pair.across, pair.bits))[:listed]
+    return Found(within, across, nearest)
 
 
 def small(file: Path) -> NDArray[np.int16] | None:
@@ -74,13 +92,12 @@ def signs(greys: NDArray[np.int16]) -> NDArray[np.float32]:
 
 def near(
     plain: NDArray[np.float32], mirrored: NDArray[np.float32]
-) -> Iterator[tuple[int, int, int, bool]]:
-    """(i, j > i, differing bits, whether j is mirrored) of all pairs that are near."""
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int16], NDArray[np.bool_]]]:
+    """All pairs that are near, some rows at a time: i[P], j[P] > i, bits[P], j mirrored[P]."""
     for start in range(0, len(plain), CHUNK):
-        part = plain[start : start + CHUNK]
-        straight = (BITS - part @ plain.T) / 2  # equal bits count +1, others -1
-        turned = (BITS - part @ mirrored.T) / 2
-        bits = np.minimum(straight, turned)
-        for i, j in np.argwhere(bits <= NEAR).tolist():
-            if j > start + i:
-                yield start + i, j, int(bits[i, j]), bool(turned[i, j] < straight[i, j])
+        part, others = plain[start : start + CHUNK], slice(start, None)
+        straight = (BITS - part @ plain[others].T) / 2  # equal bits count +1, others -1
+        turned = (BITS - part @ mirrored[others].T) / 2
+        bits = np.minimum(straight, turned).astype(np.int16)
+        i, j = np.nonzero(np.triu(bits <= NEAR, 1))
+        yield start + i, start + j, bits[i, j], turned[i, j] < straight[i, j]
