@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from centernet.bootstrap import Matches, average_precision, draws, match
+from centernet.checkpoint import BEST
 from centernet.dataset import coco, images
 from centernet.dataset.demo import generate
 from centernet.dataset.split import Split
@@ -32,7 +33,7 @@ from centernet.evaluate import evaluate
 from centernet.predict import Detector
 from centernet.presets import load
 from centernet.structures import Detections
-from centernet.train import BEST, train
+from centernet.train import train
 from experiments import gate
 from experiments.exam import read, write
 from experiments.settings import Policy

@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
+from centernet.checkpoint import BEST
 from centernet.config import Config
 from centernet.dataset.coco import read_training
 from centernet.dataset.demo import generate
@@ -32,7 +33,7 @@ from centernet.draw import beside_truth
 from centernet.predict import Detector
 from centernet.presets import load
 from centernet.structures import Epoch
-from centernet.train import BEST, train
+from centernet.train import train
 from experiments import objective, search_space, settings, study
 from experiments.budget import Budget
 from experiments.drive import drive

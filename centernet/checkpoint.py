@@ -20,6 +20,7 @@ from torch import Tensor
 from centernet.errors import UserError
 
 Tensors = dict[str, Tensor]
+LAST, BEST = "last.safetensors", "best.safetensors"
 FORMAT = 2  # raise it when the same tensors come to mean something else
 
 

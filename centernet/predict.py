@@ -68,6 +68,7 @@ def stack(
 
 
 Width = Annotated[int, Field(ge=1, le=4096)]
+CLASSES = 65_536  # at most
 
 
 class Network(BaseModel):
@@ -79,7 +80,7 @@ class Network(BaseModel):
     stride: Literal[2, 4, 8] = 4
     channels: Width
     head_channels: Width
-    classes: Width
+    classes: Annotated[int, Field(ge=1, le=CLASSES)]
     size_per_class: bool = False
 
 
@@ -151,7 +152,9 @@ class Detector:
 
 
 def weights_record(config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What a weights file says about its tensors; `Detector.load` reads it."""
+    """What a weights file says about its tensors, for `Detector.load`; UserError for too much."""
+    if len(classes) > CLASSES:
+        raise UserError(f"{len(classes)} classes: a network can have {CLASSES}")
     record = Record(
         model=Network(classes=len(classes), **config.model.model_dump(exclude={"pretrained"})),
         classes=classes,

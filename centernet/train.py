@@ -1,7 +1,7 @@
 """train(config) yields one Epoch at a time; the caller's loop logs, prunes and stops.
 
 A training is a folder: `last.safetensors` (to go on from, exactly) and `best.safetensors` (the
-EMA weights of the highest val AP). Called again on the same folder, it goes on where it was.
+EMA weights of the highest val AP in it). Called again on the same folder, it goes on where it was.
 """
 
 import math
@@ -17,21 +17,22 @@ from torch.utils.data import DataLoader
 
 from centernet import checkpoint, distributed, seed
 from centernet.assemble import make_loader, make_schedule, samples
+from centernet.checkpoint import LAST
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import Batch, Samples, in_order
+from centernet.dataset.split import Split
 from centernet.device import choose_device
 from centernet.encode import encode
 from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
+from centernet.folder import claimed, settle, write_next
 from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, Counts, losses
 from centernet.model import check_model
 from centernet.optim import OPTIMIZERS, SCHEDULES
 from centernet.predict import detect, weights_record
 from centernet.state import FREE, State, make_state, restore, save
 from centernet.structures import Detections, Epoch, Maps, Step
-
-LAST, BEST = "last.safetensors", "best.safetensors"
 
 
 class NonFiniteLoss(UserError):
@@ -72,32 +73,46 @@ def train(config: Config, folder: Path) -> Generator[Epoch, None, None]:
         yield from (event for event in progress if isinstance(event, Epoch))
 
 
-def train_stepwise(config: Config, folder: Path) -> Generator[Step | Epoch, None, None]:
-    """As `train`, yielding each step of an epoch before it, for a screen."""
+def train_stepwise(
+    config: Config, folder: Path, splits: tuple[Split, Split] | None = None
+) -> Generator[Step | Epoch, None, None]:
+    """As `train`, yielding each step of an epoch before it, for a screen.
+
+    splits: the data, where the caller has read them already.
+    """
     check(config)
     free = FREE if config.train.threads else {*FREE, "train.threads"}  # then this machine's
     config, device = set_up(config)
-    if config.data.folder is None:
-        raise UserError("data.folder: not set; --data FOLDER (images/, train.json, ...)")
-    splits = read_training(Path(config.data.folder))
+    splits = splits or read(config)
+    record = weights_record(config, splits[0].classes)
     loader, order = make_loader(config, splits[0], device)
     val = samples(config, splits[1])
-    state = make_state(config, len(splits[0].classes), device)
-    restore(state, config, folder / LAST, splits, free)
-    yield from (replace(epoch, restored=True) for epoch in state.epochs)
-
-    while not is_over(state.epochs, config):
-        order.epoch = len(state.epochs) + 1
-        epoch = yield from run_epoch(state, loader, val, config, order.epoch, device)
-        state.epochs.append(epoch)
+    with claimed(folder):
+        state = make_state(config, len(splits[0].classes), device)
+        restore(state, config, folder / LAST, splits, free)
         writes = distributed.rank() == 0
-        if epoch.best and writes:
-            record = weights_record(config, splits[0].classes)
-            checkpoint.write(folder / BEST, state.ema.model.state_dict(), record)
-        due = epoch.number % config.train.checkpoint_every == 0 or is_over(state.epochs, config)
-        if due and writes:
-            save(state, config, folder / LAST, splits)
-        yield epoch
+        if writes:
+            settle(folder, state.epochs)
+        yield from (replace(epoch, restored=True) for epoch in state.epochs)
+
+        while not is_over(state.epochs, config):
+            order.epoch = len(state.epochs) + 1
+            epoch = yield from run_epoch(state, loader, val, config, order.epoch, device)
+            state.epochs.append(epoch)
+            if epoch.best and writes:
+                write_next(folder, epoch, state.ema.model.state_dict(), record)
+            due = epoch.number % config.train.checkpoint_every == 0 or is_over(state.epochs, config)
+            if due and writes:
+                save(state, config, folder / LAST, splits)
+                settle(folder, state.epochs)
+            yield epoch
+
+
+def read(config: Config) -> tuple[Split, Split]:
+    """The data that a config names; UserError for a fatal defect of them."""
+    if config.data.folder is None:
+        raise UserError("data.folder: not set; --data FOLDER (images/, train.json, ...)")
+    return read_training(Path(config.data.folder))
 
 
 def set_up(config: Config) -> tuple[Config, torch.device]:

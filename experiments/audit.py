@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from centernet.lock import holder
 from experiments import study
-from experiments.lock import holder
 from experiments.study import Trial
 from experiments.tracking import Tracker
 from experiments.tracking.run import STATUS, metric_name

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from centernet.errors import UserError
+from centernet.lock import exclusive, holder
 from centernet.presets import load
 from experiments import display, search_space, settings, study
 from experiments.audit import audit
 from experiments.lint import lint as remarks_on
-from experiments.lock import exclusive, holder
 from experiments.model_commands import free_port, models, predict, register, rollback, serve
 from experiments.registry import pinned
 from experiments.reproduce import reproduce

@@ -15,9 +15,9 @@ from functools import partial
 from typing import Protocol
 
 from centernet.errors import UserError
+from centernet.lock import exclusive, holder
 from experiments import study
 from experiments.budget import Budget, spent_out
-from experiments.lock import exclusive, holder
 from experiments.objective import Progress, Search
 from experiments.registry import pinned
 from experiments.retention import forget, surplus

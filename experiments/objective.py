@@ -14,17 +14,18 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
+from centernet.checkpoint import BEST
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.split import Split
 from centernet.draw import beside_truth
 from centernet.errors import UserError, one_line
+from centernet.lock import exclusive
 from centernet.predict import Detector
 from centernet.structures import Epoch
-from centernet.train import BEST, NonFiniteLoss, train
+from centernet.train import NonFiniteLoss, train
 from experiments import study
 from experiments.costs import COSTS
-from experiments.lock import exclusive
 from experiments.retention import worth_keeping
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings

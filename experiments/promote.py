@@ -11,12 +11,12 @@ import yaml
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.errors import UserError, one_line
+from centernet.lock import exclusive
 from centernet.predict import Detector
 from experiments import exam, gate
 from experiments.checks import Examined, first_failure
 from experiments.costs import COSTS
 from experiments.gate import Comparison, Decision, Estimate
-from experiments.lock import exclusive
 from experiments.registry import DECISION, REPLACED, VALUE, Registry, Version
 from experiments.settings import CHALLENGER, Settings
 from experiments.tracking import Tracker

@@ -23,7 +23,7 @@ from PIL import Image
 import centernet
 from centernet.errors import UserError
 from centernet.geometry import PADDING
-from centernet.train import BEST
+from centernet.checkpoint import BEST
 from experiments import serving
 from experiments.tracking.run import WEIGHTS
 from experiments.settings import Settings

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from centernet import checkpoint
+from centernet.checkpoint import LAST
 from centernet.errors import UserError, one_line
 from centernet.logs import from_tree
-from centernet.train import LAST
 from experiments import provenance, restore, settings
 from experiments.display import duration
 from experiments.plan import Plan, make_plan, suspects, verified

@@ -21,6 +21,7 @@ from centernet.dataset.coco import read_training
 from centernet.dataset.demo import demo_folder
 from centernet.dataset.split import Split
 from centernet.errors import UserError
+from centernet.lock import exclusive
 from centernet.presets import load, parse_overrides
 from centernet.seed import cores
 from centernet.state import FREE
@@ -32,7 +33,6 @@ from experiments.conclude import conclude, hold_finals
 from experiments.drive import drive
 from experiments.energy import watts
 from experiments.lint import lint
-from experiments.lock import exclusive
 from experiments.objective import Search
 from experiments.provenance import pretrained
 from experiments.search_space import SearchSpace

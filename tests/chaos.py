@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 from journey import command, tracker_of
 
+from centernet.lock import holder
 from centernet.train import train
 from experiments import study
-from experiments.lock import holder
 from experiments.reproduce import Comparison, recorded
 from experiments.search import trial_folder
 from experiments.settings import Settings

@@ -13,11 +13,12 @@ from conftest import tiny_values
 
 from centernet import checkpoint, distributed
 from centernet.assemble import make_loader
+from centernet.checkpoint import LAST
 from centernet.config import Config, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.loader import Order
 from centernet.errors import UserError
-from centernet.train import LAST, train
+from centernet.train import train
 
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # each on one core, as torchrun has it by itself
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from centernet import cli
+from centernet.checkpoint import BEST
 from centernet.config import Config, flatten, resolve
 from centernet.dataset import coco, images
 from centernet.draw import beside_truth
 from centernet.evaluate import evaluate
 from centernet.predict import Detector
-from centernet.train import BEST, train
+from centernet.train import train
 
 
 @pytest.fixture(scope="module")

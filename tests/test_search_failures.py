@@ -15,9 +15,9 @@ from journey import SPACE, command, run, tracker_of
 
 from centernet.config import Config
 from centernet.errors import UserError
+from centernet.lock import exclusive
 from centernet.structures import Epoch
 from experiments import search, study
-from experiments.lock import exclusive
 from experiments.settings import Settings
 from experiments.tracking import connect
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from centernet.errors import UserError, without_passwords
-from experiments.lock import exclusive
+from centernet.lock import exclusive
 from experiments.settings import load
 
 

@@ -17,6 +17,7 @@ import yaml
 from centernet import checkpoint
 from centernet import train as module
 from centernet.assemble import make_loader
+from centernet.checkpoint import BEST, LAST
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.encode import SIGMA_RULES
@@ -24,7 +25,7 @@ from centernet.errors import UserError
 from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES
 from centernet.state import make_state
 from centernet.structures import Epoch, Step
-from centernet.train import BEST, LAST, NonFiniteLoss, train, train_step, train_stepwise
+from centernet.train import NonFiniteLoss, train, train_step, train_stepwise
 
 
 def changed(config: Config, **values: object) -> Config:

@@ -13,10 +13,12 @@ from centernet import distributed
 from centernet import overfit as small
 from centernet import train as training
 from centernet.assemble import peak
+from centernet.checkpoint import BEST
 from centernet.commands.given import given_config
 from centernet.commands.steps import StepProgress
 from centernet.config import Config
 from centernet.dataset import coco, formats
+from centernet.dataset.split import Split
 from centernet.device import choose_device
 from centernet.optim import OPTIMIZERS
 from centernet.structures import Epoch, Step
@@ -35,17 +37,23 @@ def train(options: argparse.Namespace) -> int:
         if distributed.rank() > 0:  # the first process tells, and writes
             deque(training.train(config, folder), maxlen=0)
             return 0
-        print(f"{name} -> {folder}{together()}{skipped(data)}\n{rate(config)}", flush=True)
-        run(config, folder, LOGGERS[options.log])
+        splits = training.read(config)
+        print(f"{name} -> {folder}{together()}{skipped(splits, data)}\n{rate(config)}", flush=True)
+        run(config, folder, splits, LOGGERS[options.log])
     return 0
 
 
-def run(config: Config, folder: Path, logger: Callable[[Config, Path], Any]) -> None:
+def run(
+    config: Config,
+    folder: Path,
+    splits: tuple[Split, Split],
+    logger: Callable[[Config, Path], Any],
+) -> None:
     """Train, and tell of it."""
     epochs: list[Epoch] = []
     with (
         logger(config, folder) as log,
-        closing(training.train_stepwise(config, folder)) as events,
+        closing(training.train_stepwise(config, folder, splits)) as events,
         StepProgress(config.train.epochs) as progress,
     ):
         for event in events:
@@ -55,7 +63,7 @@ def run(config: Config, folder: Path, logger: Callable[[Config, Path], Any]) -> 
             log(event)
             epochs.append(event)
             print(line(event, config.train.epochs), flush=True)
-    print(summary(epochs, config, folder / training.BEST))
+    print(summary(epochs, config, folder / BEST))
 
 
 def together() -> str:
@@ -63,9 +71,9 @@ def together() -> str:
     return f" ({distributed.world()} processes)" if distributed.world() > 1 else ""
 
 
-def skipped(folder: Path) -> str:
+def skipped(splits: tuple[Split, Split], folder: Path) -> str:
     """What a training leaves out of its data."""
-    count = sum(len(split.problems) for split in coco.read_training(folder))
+    count = sum(len(split.problems) for split in splits)
     return f" ({count} defects skipped: centernet check-data {folder})" if count else ""
 
 

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from centernet.errors import UserError
-from experiments.lock import exclusive
+from centernet.lock import exclusive
 from experiments.patience import Away, patient
 from experiments.settings import Settings, sqlite_file
 

@@ -20,8 +20,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from centernet.config import Config
 from centernet.dataset.split import Split
 from centernet.errors import UserError, one_line, without_passwords
+from centernet.lock import exclusive
 from experiments import provenance
-from experiments.lock import exclusive
 from experiments.patience import Away, Patient, patient
 from experiments.settings import Settings, sqlite_file
 from experiments.study import ID, PARENT

@@ -1,0 +1,88 @@
+"""A training's folder is its alone, can be written, and its best is of an epoch in last."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+
+from centernet import checkpoint, cli, folder
+from centernet import train as module
+from centernet.checkpoint import BEST, LAST
+from centernet.config import Config, flatten, resolve
+from centernet.errors import UserError
+from centernet.predict import CLASSES, weights_record
+from centernet.train import train
+
+
+def every(config: Config, epochs: int) -> Config:
+    return resolve(flatten(config.model_dump()) | {"train.checkpoint_every": epochs})
+
+
+def best_is_of_the_checkpoint(home: Path) -> bool:
+    known = [epoch for epoch in checkpoint.read(home / LAST)[1]["epochs"] if epoch["best"]]
+    _, record = checkpoint.read(home / BEST)
+    return record["digest"] == known[-1]["digest"] and not (home / folder.NEXT).exists()
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(tiny: Config, tmp_path: Path) -> None:
+    for epoch in train(tiny, tmp_path):
+        assert best_is_of_the_checkpoint(tmp_path)
+        if epoch.best:
+            ema = checkpoint.under("ema", checkpoint.read(tmp_path / LAST)[0])
+            best, _ = checkpoint.read(tmp_path / BEST)
+            assert ema.keys() == best.keys()
+            assert all(torch.equal(ema[name], best[name]) for name in ema)
+
+
+def test_best_weights_of_a_lost_epoch_are_not_taken(tiny: Config, tmp_path: Path) -> None:
+    with closing(train(every(tiny, 2), tmp_path)) as epochs:
+        assert next(epochs).best  # the second one is never trained, so `last` is never written
+    lost, record = checkpoint.read(tmp_path / folder.NEXT)
+    assert not (tmp_path / LAST).exists() and not (tmp_path / BEST).exists()
+    checkpoint.write(tmp_path / folder.NEXT, lost, record | {"digest": "of another device"})
+    list(train(every(tiny, 2), tmp_path))
+    assert best_is_of_the_checkpoint(tmp_path)
+
+
+def test_best_weights_of_a_kept_epoch_are_taken_later(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, closing(train(tiny, tmp_path)) as epochs:
+        patch.setattr(module, "settle", lambda *_: None)  # killed before
+        assert next(epochs).best
+        assert not (tmp_path / BEST).exists()
+    with closing(train(tiny, tmp_path)) as epochs:
+        assert next(epochs).restored and best_is_of_the_checkpoint(tmp_path)
+
+
+def test_two_trainings_do_not_share_a_folder(
+    tiny: Config, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(train(tiny, tmp_path)) as epochs:
+        next(epochs)
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(UserError, match="another training is at work there"):
+            next(train(tiny, tmp_path))
+        assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / f".{LAST}-killed").touch()
+    with closing(train(tiny, tmp_path)) as epochs:
+        assert next(epochs).restored
+        assert not list(tmp_path.glob("*killed"))
+
+
+@pytest.mark.parametrize("output", ["file", "file/below", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
+    output: str, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    given = ["train", "--config", "demo", "--data", str(data), "--log", "none"]
+    assert cli.main([*given, "--output", str(tmp_path / output)]) == 2
+    captured = capsys.readouterr()
+    assert "epoch" not in captured.out and len(captured.err.splitlines()) == 1
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_more_classes_than_a_network_can_have_are_one_line(tiny: Config) -> None:
+    with pytest.raises(UserError, match=r"^65537 classes: a network can have 65536$"):
+        weights_record(tiny, ("a",) * (CLASSES + 1))
