@@ -30,6 +30,8 @@ FATAL = {
     "unknown category 9": first("annotations", category_id=9),
     "bbox is not four finite numbers": first("annotations", bbox=[1, 2, 3]),
     "bbox is not four": first("annotations", bbox=[1, 2, float("nan"), 4]),
+    "iscrowd is '0', not 0 or 1": first("annotations", iscrowd="0"),
+    "iscrowd is [1], not 0 or 1": first("annotations", iscrowd=[1]),
     "its image is not in the file": first("annotations", image_id=999),
     "needs a whole id and image_id": first("annotations", id="x"),
     "needs a whole id, a file_name": first("images", width=None),
@@ -58,8 +60,11 @@ def test_a_fatal_defect_is_one_line_with_file_and_rule(rule: str, edit: Any) -> 
 SKIPPED = {
     "a box without area": (first("annotations", bbox=[5, 5, 0, 9]), -1),
     "a box outside its image": (first("annotations", bbox=[500, 5, 9, 9]), -1),
-    "the annotation id is given twice": (
+    "the annotation is given twice, the first is used": (
         lambda tree: tree["annotations"].append(tree["annotations"][0]), 0,
+    ),
+    "the annotation id is given twice, for different objects; both are used": (
+        lambda tree: tree["annotations"].append(tree["annotations"][0] | {"bbox": [1, 2, 3, 4]}), 1,
     ),
     "a box partly outside its image": (first("annotations", bbox=[100, 50, 90, 90]), 0),
 }  # fmt: skip
@@ -73,6 +78,15 @@ def test_other_defects_are_counted_and_skipped(rule: str, edit: Any, data: Path)
     assert split.frequencies().sum() == coco.read(data, "train").frequencies().sum() + boxes
     for record in split.records:
         assert (record.boxes >= 0).all() and (record.boxes <= (128, 96, 128, 96)).all()
+
+
+def test_the_area_of_a_clipped_box_is_that_which_is_left_unless_it_is_stated(edit: Any) -> None:
+    for stated, expected in ((None, 28 * 46), (77.5, 77.5)):
+        changes = {"bbox": [100, 50, 90, 90], "image_id": 1, "area": stated}
+        split = coco.read(edit(first("annotations", **changes)), "train")
+        record = split.records[0]
+        at = (record.boxes == (100, 50, 128, 96)).all(1)
+        assert record.areas[at].tolist() == [expected]
 
 
 def test_a_truncated_image_is_fatal_and_named(own_data: Path) -> None:

@@ -160,6 +160,18 @@ def test_a_broken_annotation_is_one_line_with_its_file(rule: str, spoilt: Any) -
     assert "train-0001.xml: " in str(error.value) and "\n" not in str(error.value)
 
 
+def test_names_of_voc_may_have_spaces_and_flags_behind_them(spoilt: Any) -> None:
+    folder = spoilt("Pascal VOC")
+    file = folder / "ImageSets/Main/train.txt"
+    before, (first, second, *others) = coco.read(folder, "train"), file.read_text().split()
+    for old, new in ((first, "photo 1"), (second, "two  words")):
+        (folder / f"Annotations/{old}.xml").rename(folder / f"Annotations/{new}.xml")
+        (folder / f"JPEGImages/{old}.jpg").rename(folder / f"JPEGImages/{new}.jpg")
+    lines = ["photo 1", "two  words -1", *(f"{name}  1" for name in others)]
+    file.write_text("\n".join(lines))
+    assert coco.read(folder, "train").fingerprint == before.fingerprint
+
+
 def test_an_image_set_names_files_not_paths(spoilt: Any) -> None:
     folder = spoilt("Pascal VOC")
     (folder / "ImageSets/Main/train.txt").write_text("../../etc/passwd\n")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import tiny_values, untrained
 from writers import WRITERS
 
@@ -92,7 +93,10 @@ def test_a_split_that_is_not_there_is_one_line_that_says_where_it_belongs(
     assert formats.splits(folder) == ["train", "val"]
 
 
-def test_images_of_yolo_may_be_links_into_the_folder(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [False, True])
+def test_images_of_yolo_may_be_links_into_the_folder(
+    listed: bool, data: Path, tmp_path: Path
+) -> None:
     folder = WRITERS["YOLO"]([coco.read(data, split) for split in SPLITS], tmp_path / "own")
     before = coco.read(folder, "train")
     pool = folder / "pool"
@@ -100,6 +104,11 @@ def test_images_of_yolo_may_be_links_into_the_folder(data: Path, tmp_path: Path)
     for record in before.records:
         file = record.file.rename(pool / record.file.name)
         record.file.symlink_to(file)
+    if listed:
+        names = [f"./{record.file.relative_to(folder)}\n" for record in before.records]
+        (folder / "train.txt").write_text("".join(names))
+        tree = yaml.safe_load((folder / "data.yaml").read_text())
+        (folder / "data.yaml").write_text(yaml.safe_dump(tree | {"train": "train.txt"}))
     after = coco.read(folder, "train")
     assert after.fingerprint == before.fingerprint and not after.problems
     assert sum(len(record.labels) for record in after.records) > 20

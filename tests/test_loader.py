@@ -1,6 +1,8 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,10 +128,6 @@ def test_an_image_lost_while_training_is_one_line_with_workers_too(own_data: Pat
 
 
 def test_a_thousand_objects_and_none_at_all_pass_through(data: Path) -> None:
-    from dataclasses import replace
-
-    import numpy as np
-
     split = coco.read(data, "train")
     corners = np.random.default_rng(0).uniform(0, (120, 88), (1000, 2)).astype(np.float32)
     counts = {0: 1000, 1: 0}
@@ -159,6 +157,22 @@ def test_a_thousand_objects_and_none_at_all_pass_through(data: Path) -> None:
     order = Order(alone, batch_size=2, balance=0, seed=0)
     (batch,) = training_loader(samples, order, workers=0)
     assert batch.counts == [0, 0] and batch.boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("side", [2.5e-4, 5e-4, 3e-3, 0.02, 0.5])
+def test_boxes_as_thin_as_float32_can_tell_pass_through(data: Path, side: float) -> None:
+    split = coco.read(data, "train")
+    corners = np.random.default_rng(0).uniform(0, (120, 88), (50, 2)).astype(np.float32)
+    boxes = np.hstack([corners, np.nextafter(corners, np.float32(999)) + np.float32(side)])
+    record = replace(
+        split.records[0], boxes=boxes, labels=np.zeros(50, np.int64), crowd=np.zeros(50, bool)
+    )
+    samples = Samples(replace(split, records=(record,)), height=60, width=52, letterbox=True,
+                      cache_mb=64, augmenter=Augmenter(**Config().augment.model_dump()))  # fmt: skip
+    for seed in range(5):
+        _, instances, _ = samples[Draw(0, seed)]
+        boxes = instances.boxes
+        assert instances.labels.shape == (len(boxes),) and (boxes[:, 2:] > boxes[:, :2]).all()
 
 
 def test_batches_with_defaults_are_what_they_were(data: Path) -> None:

@@ -118,26 +118,32 @@ def _annotations(
     """Usable annotations by image id; what is wrong with the others goes to `problems`."""
     truths = {id: _Truth() for id in rows}
     known = {row.get("id") for row in source.tree["images"] if _is_int(row.get("id"))}
-    seen: set[int] = set()
+    seen: dict[int, list[Any]] = {}  # what each annotation says, by its id
     for row in source.tree["annotations"]:
         problem = _defect(row, rows, category_ids, known, seen)
         if problem:
             problems.append(Problem(source.place(row), *problem))
         if _is_int(row.get("id")):
-            seen.add(row["id"])
-        if (problem and problem != CLIPPED) or row["image_id"] not in rows:
+            seen.setdefault(row["id"], []).append(_said(row))
+        if (problem and problem not in USED) or row["image_id"] not in rows:
             continue
-        raw, clipped = _corners(row["bbox"], rows[row["image_id"]])
+        _, clipped = _corners(row["bbox"], rows[row["image_id"]])
         truth, area = truths[row["image_id"]], row.get("area")
         given = isinstance(area, int | float) and 0 < area < HUGE
         truth.boxes.append(clipped)
         truth.labels.append(category_ids.index(row["category_id"]))
-        truth.areas.append(float(area) if given else float((raw[2:] - raw[:2]).prod()))
+        truth.areas.append(float(area) if given else float((clipped[2:] - clipped[:2]).prod()))
         truth.crowd.append(bool(row.get("iscrowd")))
     return truths
 
 
 CLIPPED = ("a box partly outside its image, clipped", False)
+SHARED = ("the annotation id is given twice, for different objects; both are used", False)
+USED = (CLIPPED, SHARED)  # although something is wrong with them
+
+
+def _said(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row.get("image_id"), row.get("category_id"), row.get("bbox")
 
 
 def _defect(
@@ -145,23 +151,30 @@ def _defect(
     rows: dict[int, dict[str, Any]],
     category_ids: list[int],
     known: set[int],
-    seen: set[int],
+    seen: dict[int, list[Any]],
 ) -> tuple[str, bool] | None:
     """The rule that an annotation breaks, and whether that is fatal."""
     id, image, box = (row.get(key) for key in ("id", "image_id", "bbox"))
-    if not _is_int(id) or not _is_int(image):
+    if not (_is_int(id) and _is_int(image)):
         return "needs a whole id and image_id", True
-    if id in seen:
-        return "the annotation id is given twice, the first is used", False
+    if _said(row) in seen.get(row["id"], []):
+        return "the annotation is given twice, the first is used", False
     if image not in known:
         return "its image is not in the file", True
     if row.get("category_id") not in category_ids:
         return f"unknown category {row.get('category_id')!r}", True
     if box is None or not _is_box(box):
         return "bbox is not four finite numbers x, y, width, height", True
+    if row.get("iscrowd") not in (None, 0, 1):
+        return f"iscrowd is {row['iscrowd']!r}, not 0 or 1", True
     if image not in rows:
         return None
-    raw, clipped = _corners(box, rows[image])
+    return _box_defect(box, rows[image]) or (SHARED if id in seen else None)
+
+
+def _box_defect(box: list[float], image: dict[str, Any]) -> tuple[str, bool] | None:
+    """What is wrong with four numbers in an image, and that it is not fatal."""
+    raw, clipped = _corners(box, image)
     as_stored = raw.astype(np.float32)
     if (as_stored[2:] <= as_stored[:2]).any():
         return "a box without area, skipped", False

@@ -18,6 +18,7 @@ from centernet.geometry import Placement, fit, place, to_network
 from centernet.seed import cores, generator, key
 from centernet.structures import Instances
 
+SLIVER = 1e-3  # network pixels; a narrower box has no sides left where they become fractions
 WHOLE = (0, 1)  # the share of a process that is alone: number, of how many
 
 
@@ -128,7 +129,8 @@ class Samples(Dataset[tuple[Tensor, Instances, Placement]]):
             image = place(images.load(record.file, (record.height, record.width)), placement)
             self.cache.put(index, image)
         boxes = to_network(torch.from_numpy(record.boxes[~record.crowd]), placement).numpy()
-        return (image, boxes, record.labels[~record.crowd]), placement
+        seen = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= SLIVER
+        return (image, boxes[seen], record.labels[~record.crowd][seen]), placement
 
     def _joined(self, sample: Sample, draw: Draw) -> Sample:
         """The sample, or the mosaic of it with three others that its key asks for."""

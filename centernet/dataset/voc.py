@@ -8,6 +8,7 @@ to the image. `difficult` objects become crowds: neither trained on nor counted 
 are the names in the annotations of all splits, sorted. Parts and masks are not read.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,13 +72,18 @@ def read(folder: Path, name: str) -> Source:
 
 
 def listed(file: Path) -> list[str]:
-    """The first word of each line of an image set; UserError where it cannot be read."""
+    """The names in an image set; UserError where it cannot be read.
+
+    VOC's own sets may have 1, 0 or -1 behind a name, which says nothing here.
+    """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
-    stems = [line.split()[0] for line in lines if line.strip()]
+    there = {xml.stem for xml in (file.parents[2] / "Annotations").glob("*.xml")}
+    whole = [line.strip() for line in lines if line.strip()]
+    stems = [name if name in there else re.sub(r"\s+(-1|0|1)$", "", name) for name in whole]
     for stem in stems:
         if Path(stem).name != stem:
             raise UserError(f"{file}: {stem}: names of images, without folders, are expected")

@@ -11,6 +11,7 @@ the folder is read.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,7 @@ def read(folder: Path, name: str) -> Source:
     root = folder.resolve()
     for id, image in enumerate(image_files(folder, tree, name), 1):
         relative = image.relative_to(root).as_posix()
-        label = root / label_file(image.relative_to(root))
+        label = labels(root, image)
         found.places["image", id] = f"{file}: image {id} ({relative})"
         H, W = images.size(image) or UNKNOWN
         found.images.append({"id": id, "file_name": relative, "width": W, "height": H})
@@ -118,19 +119,20 @@ def image_files(folder: Path, tree: dict[str, Any], name: str) -> list[Path]:
 
 
 def inside(folder: Path, entry: str, path: object = None, base: Path | None = None) -> Path | None:
-    """The file or folder that an entry names, if it lies in the data folder."""
-    root, start = folder.resolve(), base or folder
+    """The file or folder that an entry names, links as such, if it lies in the data folder."""
+    root = folder.resolve()
+    start = base or root
     plain = entry.replace("\\", "/")
     shortened = plain
     while shortened.startswith(("../", "./")):
         shortened = shortened.partition("/")[2]
-    candidates = [start / plain, start / shortened, folder / plain, folder / shortened]
+    candidates = [start / plain, start / shortened, root / plain, root / shortened]
     if isinstance(path, str):
-        candidates.insert(0, folder / path / plain)
+        candidates.insert(0, root / path / plain)
     for one in candidates:
-        resolved = one.resolve()
+        resolved, named = one.resolve(), Path(os.path.normpath(one))
         if resolved.is_relative_to(root) and resolved.exists():
-            return resolved
+            return named if named.is_relative_to(root) and named.resolve() == resolved else resolved
     return None
 
 
@@ -161,6 +163,12 @@ def _within(folder: Path, file: Path) -> Path:
     if not file.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{file}: the file leaves the data folder")
     return file
+
+
+def labels(root: Path, image: Path) -> Path:
+    """The label file of an image, which need not be there; a link's may be those of its target."""
+    own, target = (root / label_file(one.relative_to(root)) for one in (image, image.resolve()))
+    return own if own.is_file() or not target.is_file() else target
 
 
 def label_file(image: Path) -> Path:
