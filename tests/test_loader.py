@@ -159,7 +159,7 @@ def test_a_thousand_objects_and_none_at_all_pass_through(data: Path) -> None:
     assert batch.counts == [0, 0] and batch.boxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize("side", [2.5e-4, 5e-4, 3e-3, 0.02, 0.5])
+@pytest.mark.parametrize("side", [0.0, 2.5e-4, 3e-3, 0.5])
 def test_boxes_as_thin_as_float32_can_tell_pass_through(data: Path, side: float) -> None:
     split = coco.read(data, "train")
     corners = np.random.default_rng(0).uniform(0, (120, 88), (50, 2)).astype(np.float32)
