@@ -9,7 +9,14 @@ from torch.utils.data import DataLoader
 from centernet import distributed
 from centernet.augment import Augmenter
 from centernet.config import Config
-from centernet.dataset.loader import Batch, Order, Samples, default_workers, training_loader
+from centernet.dataset.loader import (
+    Batch,
+    Order,
+    Samples,
+    default_workers,
+    in_order,
+    training_loader,
+)
 from centernet.dataset.split import Split
 from centernet.errors import UserError
 from centernet.optim import learning_rate, peak_rate
@@ -48,10 +55,26 @@ def make_loader(
             f"optim.batch_size: {config.optim.batch_size} images for {distributed.world()} "
             f"processes with optim.accumulate={config.optim.accumulate}: fewer than one for each"
         )
-    workers = default_workers(device) if config.data.workers is None else config.data.workers
+    workers = how_many(config, device)
     augmenter = Augmenter(**config.augment.model_dump())
     augmented = samples(config, split, augmenter, workers=workers)
     return training_loader(augmented, order, workers=workers), order
+
+
+def make_validation(config: Config, split: Split, device: torch.device) -> DataLoader[Batch]:
+    """The images of a split in order, as they are; each process has a share of the batches."""
+    workers = how_many(config, device)
+    return in_order(
+        samples(config, split, workers=workers),
+        batch_size=config.optim.batch_size,
+        share=distributed.share(),
+        workers=workers,
+    )
+
+
+def how_many(config: Config, device: torch.device) -> int:
+    """Processes that load a split."""
+    return default_workers(device) if config.data.workers is None else config.data.workers
 
 
 def peak(config: Config) -> float:

@@ -4,23 +4,23 @@ A training is a folder: `last.safetensors` (to go on from, exactly) and `best.sa
 EMA weights of the highest val AP in it). Called again on the same folder, it goes on where it was.
 """
 
-import math
 import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from centernet import checkpoint, distributed, seed
-from centernet.assemble import make_loader, make_schedule, samples
+from centernet.assemble import make_loader, make_schedule, make_validation
 from centernet.checkpoint import LAST
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
-from centernet.dataset.loader import Batch, Samples, in_order
+from centernet.dataset.loader import Batch, Samples
 from centernet.dataset.split import Split
 from centernet.device import choose_device
 from centernet.encode import encode
@@ -86,7 +86,7 @@ def train_stepwise(
     splits = splits or read(config)
     record = weights_record(config, splits[0].classes)
     loader, order = make_loader(config, splits[0], device)
-    val = samples(config, splits[1])
+    val = make_validation(config, splits[1], device)
     with claimed(folder):
         state = make_state(config, len(splits[0].classes), device)
         restore(state, config, folder / LAST, splits, free)
@@ -140,7 +140,7 @@ def is_over(epochs: list[Epoch], config: Config) -> bool:
 def run_epoch(
     state: State,
     loader: DataLoader[Batch],
-    val: Samples,
+    val: DataLoader[Batch],
     config: Config,
     number: int,
     device: torch.device,
@@ -259,13 +259,13 @@ def check_finite(history: torch.Tensor, terms: list[str], number: int) -> None:
 
 
 def validate(
-    model: nn.Module, val: Samples, config: Config, number: int, device: torch.device
+    model: nn.Module, val: DataLoader[Batch], config: Config, number: int, device: torch.device
 ) -> Generator[Step, None, dict[str, float]]:
     """COCO metrics of a model on val, in original pixels."""
     found: dict[int, Detections] = {}
+    split = cast(Samples, val.dataset).split
     size, (rank, processes) = config.optim.batch_size, distributed.share()
-    batches = math.ceil(len(val) / size / processes)
-    for done, batch in enumerate(in_order(val, batch_size=size, share=(rank, processes))):
+    for done, batch in enumerate(val):
         detections = detect(
             model,
             batch.images.to(device),
@@ -274,10 +274,10 @@ def validate(
             **config.decode.model_dump(),
         )
         found |= enumerate(detections, (done * processes + rank) * size)
-        yield Step(number, "evaluating", done + 1, batches)
+        yield Step(number, "evaluating", done + 1, len(val))
     top_k = config.decode.top_k
     return evaluate(
-        distributed.gathered(found, count=len(val), top_k=top_k, device=device), val.split
+        distributed.gathered(found, count=len(split), top_k=top_k, device=device), split
     )
 
 

@@ -15,7 +15,7 @@ from conftest import tiny_values
 
 from centernet import distributed
 from centernet import train as training
-from centernet.assemble import make_loader, samples
+from centernet.assemble import make_loader, make_validation
 from centernet.config import Config, resolve
 from centernet.dataset.coco import read_training
 from centernet.state import make_state
@@ -46,7 +46,7 @@ def trained(config: Config) -> dict[str, torch.Tensor]:
 def detections(config: Config) -> list[Detections]:
     """Of every val image, untrained: what `validate` hands to `evaluate`."""
     handed: list[list[Detections]] = []
-    val = samples(config, read_training(Path(str(config.data.folder)))[1])
+    val = make_validation(config, read_training(Path(str(config.data.folder)))[1], CPU)
     model = make_state(config, len(val.split.classes), CPU).ema.model.eval()
     training.evaluate = lambda found, _: handed.append(found) or {}  # type: ignore[attr-defined, assignment, func-returns-value]
     deque(training.validate(model, val, config, 1, CPU), maxlen=0)

@@ -1,7 +1,7 @@
 """Samples and batches: keyed by (seed, epoch, position), so the same with any number of workers."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -226,25 +226,31 @@ def collate(samples: list[tuple[Tensor, Instances, Placement]]) -> Batch:
 
 def training_loader(samples: Samples, order: Order, *, workers: int) -> DataLoader[Batch]:
     """Batches of `order.epoch`; set it before each pass, workers live on between them."""
+    return _loader(samples, order, workers)
+
+
+def in_order(
+    samples: Samples, *, batch_size: int, share: tuple[int, int] = WHOLE, workers: int = 0
+) -> DataLoader[Batch]:
+    """Every image once, as it is; of several processes, each gets every so manieth batch."""
+    rank, processes = share
+    starts = range(rank * batch_size, len(samples), processes * batch_size)
+    stops = (min(start + batch_size, len(samples)) for start in starts)
+    batches = [[Draw(i) for i in range(*ends)] for ends in zip(starts, stops, strict=True)]
+    return _loader(samples, batches, workers)
+
+
+def _loader(samples: Samples, batches: Iterable[list[Draw]], workers: int) -> DataLoader[Batch]:
     return DataLoader(  # its type says that it yields what `samples` hold; `collate` changes that
         samples,  # type: ignore[arg-type]  # as said
-        batch_sampler=order,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # so that a pass draws nothing of the network's
     )
-
-
-def in_order(
-    samples: Samples, *, batch_size: int, share: tuple[int, int] = WHOLE
-) -> Iterator[Batch]:
-    """Every image once, as it is; of several processes, each gets every so manieth batch."""
-    rank, processes = share
-    for start in range(rank * batch_size, len(samples), processes * batch_size):
-        stop = min(start + batch_size, len(samples))
-        yield collate([samples[Draw(index)] for index in range(start, stop)])
 
 
 def default_workers(device: torch.device) -> int:
