@@ -68,6 +68,7 @@ class Recorder:
         self.writer: Any = None
         self.scratch: Path | None = None
         self.size = (0, 0)
+        self.written = 0
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Append a frame[H, W, 3]; UserError if it cannot be encoded."""
@@ -76,6 +77,7 @@ class Recorder:
         fits = frame.shape[1::-1] == self.size
         whole = frame if fits else cv2.resize(frame, self.size)
         self.writer.write(cv2.cvtColor(whole, cv2.COLOR_RGB2BGR))
+        self.written += 1
 
     def _start(self, frame: NDArray[np.uint8]) -> None:
         folder = self.file.parent
@@ -92,13 +94,26 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Keep the file, or what there is of it goes away."""
+        """Keep the file, or what there is of it goes away; UserError if frames are missing."""
         if self.writer is not None:
             self.writer.release()
         if self.scratch is None:
             return
-        if kind is None:
-            self.scratch.chmod(0o644)
-            self.scratch.replace(self.file)
-        else:
+        try:
+            if kind is None:
+                self._check(self.scratch)
+                self.scratch.chmod(0o644)
+                self.scratch.replace(self.file)
+        finally:
             self.scratch.unlink(missing_ok=True)
+
+    def _check(self, scratch: Path) -> None:
+        """OpenCV does not say that a disk is full, and a cut file may still claim every frame."""
+        capture = cv2.VideoCapture(str(scratch.resolve()), cv2.CAP_FFMPEG)
+        kept = 0
+        while capture.grab():
+            kept += 1
+        capture.release()
+        if kept < self.written:
+            lost = f"only {kept} of {self.written} frames could be written"
+            raise UserError(f"{self.file}: {lost}; the disk is probably full")

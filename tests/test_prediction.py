@@ -1,6 +1,7 @@
 """`centernet predict` on what people point it at: files, folders, patterns, videos, broken ones."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -149,12 +150,10 @@ def test_a_video_that_is_none_or_ends_early_is_one_line(
         captured = capfd.readouterr()  # FFmpeg's own words too
         assert captured.err.count("\n") == 1 and name in captured.err, captured.err
         assert not captured.out
-    random = np.random.default_rng(0)  # noise takes space: half of it is more than the head
-    frames = [random.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(20)]
     writer = cv2.VideoWriter(
         str(tmp_path / "short.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64)
     )
-    for frame in frames:
+    for frame in noise(20):  # half of it is more than the head
         writer.write(frame)
     writer.release()
     whole = (tmp_path / "short.avi").read_bytes()
@@ -169,6 +168,32 @@ def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
         recorder.write(np.zeros((64, 64, 3), np.uint8))
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+def noise(count: int) -> list[np.ndarray]:
+    """Frames that take space."""
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(count)]
+
+
+def test_a_recording_on_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "film.mp4"
+    with Recorder(file, rate=5.0) as recorder:
+        for frame in noise(8):
+            recorder.write(frame)
+    whole = file.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (whole // 4, whole // 2, whole - 400):
+        file.unlink(missing_ok=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        message = r"film\.mp4: only \d of 8 frames could be written; the disk is probably full"
+        try:
+            with pytest.raises(UserError, match=message), Recorder(file, rate=5.0) as recorder:
+                for frame in noise(8):
+                    recorder.write(frame)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not list(tmp_path.iterdir())
 
 
 def test_pictures_never_overwrite_what_was_read(data: Path, weights: Path, tmp_path: Path) -> None:
