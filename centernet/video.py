@@ -20,6 +20,8 @@ from centernet.errors import UserError
 
 CODEC = "mp4v"  # MPEG-4, which OpenCV's wheels can write everywhere
 USUAL_RATE = 25.0  # frames a second, where a file does not say
+TICKS = 65535  # MPEG-4's most in a second, of which OpenCV takes the rate times 1, 10, 100 or 1000
+SLOWEST = 0.002  # frames a second; less is 0 to OpenCV
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,20 @@ def opened(file: Path) -> Iterator[Video]:
         capture.release()
 
 
+def writable(rate: float) -> float:
+    """The frames a second nearest to `rate` that an .mp4 can state, with at most three decimals."""
+    for digits in (3, 2, 1):
+        if round(rate * 10**digits) <= TICKS:
+            return max(round(rate, digits), SLOWEST)
+    return float(min(round(rate), TICKS))
+
+
 class Recorder:
     """An .mp4 of RGB frames, all of the first one's size; it is there whole or not at all."""
 
     def __init__(self, file: Path, *, rate: float) -> None:
-        """Nothing is written before the first frame."""
-        self.file, self.rate = file, rate
+        """Frames a second, as near to `rate` as can be; nothing is written before the first."""
+        self.file, self.rate = file, writable(rate)
         self.writer: Any = None
         self.scratch: Path | None = None
         self.size = (0, 0)

@@ -170,6 +170,18 @@ def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "rate",
+    [0.5, 23.976, 24000 / 1001, 29.97, 59.94, 66.6667, 119.88, 143.856, 239.76, 777.777, 999.99],
+)
+def test_a_video_of_any_rate_is_written_with_that_rate(rate: float, tmp_path: Path) -> None:
+    with Recorder(tmp_path / "film.mp4", rate=rate) as recorder:
+        for _ in range(3):
+            recorder.write(np.zeros((48, 64, 3), np.uint8))
+    with opened(tmp_path / "film.mp4") as video:
+        assert video.count == 3 and video.rate == pytest.approx(rate, rel=1e-3)
+
+
 def noise(count: int) -> list[np.ndarray]:
     """Frames that take space."""
     random = np.random.default_rng(0)
