@@ -1,9 +1,10 @@
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from centernet.dataset import images
 from centernet.errors import UserError
@@ -89,3 +90,41 @@ def test_exif_with_a_tag_of_the_wrong_type_does_not_matter(tmp_path: Path) -> No
     with Image.open(file) as image, pytest.raises((struct.error, TypeError)):
         ImageOps.exif_transpose(image)
     assert images.load(file).shape == (COLOUR.shape[1], COLOUR.shape[0], 3)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+
+SIDEWAYS = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, images.ORIENTATION, 3, 1, 6, 0, 0)
+BEHIND = {  # chunks of a PNG, and whether they turn it
+    "nothing": (b"", False),
+    "a date": (chunk(b"tEXt", b"date:create\0" + b"2020"), False),
+    "EXIF": (chunk(b"tEXt", b"a\0" + b"b" * 200) + chunk(b"eXIf", SIDEWAYS), True),
+    "EXIF in words": (
+        chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 38\n" + SIDEWAYS.hex().encode()),
+        True,
+    ),
+    "XMP": (chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<a tiff:Orientation="6"/>'), True),
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_png_is_decoded_only_where_its_orientation_may_stand_behind_its_pixels(
+    tmp_path: Path, what: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks, turned = BEHIND[what]
+    content = saved(tmp_path, Image.fromarray(COLOUR)).read_bytes()
+    at = content.index(b"IDAT") - 4 if place == "before" else len(content) - 12
+    (tmp_path / "a.png").write_bytes(content[:at] + chunks + content[at:])
+    decoded: list[str] = []
+    load = PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(
+        PngImagePlugin.PngImageFile, "load", lambda image: (decoded.append(""), load(image))[1]
+    )
+    assert images.size(tmp_path / "a.png") == ((30, 20) if turned else (20, 30))
+    assert bool(decoded) == (turned and place == "behind")
+    both = {(20, 30), (30, 20)}
+    assert images.sizes((tmp_path / "a.png").read_bytes()) == (both if turned else {(20, 30)})
+    assert images.load(tmp_path / "a.png").shape == ((30, 20, 3) if turned else (20, 30, 3))

@@ -2,10 +2,12 @@
 
 import io
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from centernet.errors import UserError, one_line
 
@@ -14,7 +16,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # not EPS: it would sta
 BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 # how a complete file ends; a WEBP states its length, and Pillow opens no shorter one
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "WEBP": b""}
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the sides
+ORIENTATION = 0x0112  # EXIF tag
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap the sides
+PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
+NOTES = (b"tEXt", b"zTXt", b"iTXt")  # its chunks of words,
+ORIENTED = (b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp")  # and keys that may turn it
 TURNS = {  # of each orientation, what makes an image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,7 +36,7 @@ def sizes(content: bytes) -> set[tuple[int, int]]:
     """The (H, W) of an encoded image: as stored, and upright. One of BROKEN, saying why, if cut."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         W, H = image.size
-        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+        turned = orientation(image) in SIDEWAYS
         ending = ENDINGS.get(image.format or "")
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         image.verify()  # a PNG's checksums; Pillow wants a file just opened
@@ -48,10 +54,37 @@ def size(file: Path) -> tuple[int, int] | None:
     """The upright (H, W) that a file's header states; none where it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+            turned = orientation(image) in SIDEWAYS
             return image.size if turned else image.size[::-1]
     except BROKEN:
         return None
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8, of an image just opened; 1 where it says none.
+
+    Pillow decodes all of a PNG to look behind its pixels; here, only where something is there.
+    """
+    png = image.fp if isinstance(image, PngImageFile) else None
+    plain = png is not None and not says_more(png)
+    exif = Image.Image.getexif(image) if plain else image.getexif()
+    found = exif.get(ORIENTATION)
+    return found if found in TURNS else 1
+
+
+def says_more(png: IO[bytes]) -> bool:
+    """Whether chunks behind the pixels of a PNG may say how it is turned; only heads are read."""
+    place = png.tell()
+    png.seek(len(PNG))
+    behind = found = False
+    while not found and len(head := png.read(8)) == 8:  # length and kind; then content, checksum
+        length, kind, start = int.from_bytes(head[:4]), head[4:], png.tell()
+        key = png.read(min(length, 80)).partition(b"\0")[0] if kind in NOTES else b""
+        behind = behind or kind == b"IDAT"
+        found = behind and (kind == b"eXIf" or key in ORIENTED)
+        png.seek(start + length + 4)
+    png.seek(place)
+    return found
 
 
 def load(file: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
