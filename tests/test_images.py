@@ -71,14 +71,21 @@ def test_a_file_that_is_no_image_is_told_what_is_one(tmp_path: Path) -> None:
         images.load(tmp_path / "text.jpg")
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_undone_as_pillow_does(tmp_path: Path, orientation: int) -> None:
+def test_every_orientation_is_undone_as_pillow_does(
+    tmp_path: Path, orientation: int, kind: str
+) -> None:
     exif = Image.Exif()
     exif[images.ORIENTATION] = orientation
-    file = saved(tmp_path, Image.fromarray(COLOUR), "a.png", format="PNG", exif=exif)
+    file = saved(tmp_path, Image.fromarray(COLOUR), "a", format=kind, exif=exif)
     with Image.open(file) as image:
         upright = np.asarray(ImageOps.exif_transpose(image))
     assert np.array_equal(images.load(file), upright)
+    assert images.size(file) == upright.shape[:2]
+    if upright.shape != COLOUR.shape:
+        assert np.array_equal(images.load(file, COLOUR.shape[:2]), COLOUR)
+        assert np.array_equal(images.load(file, upright.shape[:2]), upright)
 
 
 def test_exif_with_a_tag_of_the_wrong_type_does_not_matter(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "WEBP": b""}
 ORIENTATION = 0x0112  # EXIF tag
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap the sides
+BACK = {6: 8, 8: 6}  # what undoes an orientation, where it is not the same
+TURNED = "TIFF"  # the format that Pillow itself turns upright: its size at once, then its pixels
 PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
 NOTES = (b"tEXt", b"zTXt", b"iTXt")  # its chunks of words,
 ORIENTED = (b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp")  # and keys that may turn it
@@ -54,7 +56,7 @@ def size(file: Path) -> tuple[int, int] | None:
     """The upright (H, W) that a file's header states; none where it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            turned = orientation(image) in SIDEWAYS
+            turned = orientation(image) in SIDEWAYS and image.format != TURNED
             return image.size if turned else image.size[::-1]
     except BROKEN:
         return None
@@ -110,10 +112,13 @@ def reason(error: Exception) -> str:
 def read(content: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """RGB[H, W, 3] of an encoded image; one of BROKEN if it is none."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-        upright = image if turn is None else image.transpose(turn)  # its EXIF is left alone
-        as_stored = size is not None and upright.size[::-1] != size
-        return to_rgb(image if as_stored else upright)
+        found, pillows = orientation(image), image.format == TURNED
+        turned = found in SIDEWAYS and not pillows
+        upright = image.size if turned else image.size[::-1]
+        as_stored = size is not None and size != upright
+        wanted = BACK.get(found, found) if pillows else found
+        turn = TURNS.get(wanted) if as_stored == pillows else None  # else it is as asked for
+        return to_rgb(image if turn is None else image.transpose(turn))  # its EXIF is left alone
 
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
