@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from centernet.config import Config
-from centernet.dataset.split import Split
+from centernet.dataset.split import Split, passed_over
 from centernet.errors import one_line, without_passwords
 from centernet.structures import Epoch
 from experiments import study
@@ -245,8 +245,8 @@ def introduction(
 ) -> str:
     """What will run, and where it is logged."""
     train, val = splits
-    skipped = sum(len(split.problems) for split in splits)
-    note = f" ({skipped} defects skipped: centernet check-data)" if skipped else ""
+    skipped = passed_over(problem for split in splits for problem in split.problems)
+    note = f" ({skipped}: centernet check-data)" if skipped else ""
     classes = ", ".join(train.classes[:8]) + (" ..." if len(train.classes) > 8 else "")
     size = f"{base.data.width}x{base.data.height} px"
     methods = f"{space.sampler['name']} sampler, {space.pruner['name']} pruner"

@@ -15,8 +15,10 @@ from PIL import Image
 from centernet import cli
 from centernet.card import data_card
 from centernet.commands.data import lines
+from centernet.commands.training import skipped
 from centernet.config import Model
 from centernet.dataset import card, coco, duplicates
+from centernet.dataset.images import ORIENTATION
 from centernet.dataset.split import SPLITS, Split
 from centernet.draw import boxes_on, heatmap_on
 
@@ -210,6 +212,37 @@ def test_an_image_that_does_not_decode_is_named_with_its_id(
     assert cli.main(["check-data", str(own_data)]) == 2
     out = capsys.readouterr().out
     assert "fatal: train.json: image 5 (train-0004.jpg): the image is broken: " in out
+
+
+def test_an_orientation_that_boxes_may_not_follow_is_a_note_and_nothing_is_skipped(
+    edit: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def own(tree: dict[str, Any]) -> None:
+        rows = tree["images"]
+        rows[4]["height"] = rows[4]["width"] = 128  # square
+        rows[5]["height"], rows[5]["width"] = 128, 96  # upright: its size decides
+        gone = rows[3]["id"]  # has no boxes
+        tree["annotations"] = [one for one in tree["annotations"] if one["image_id"] != gone]
+
+    folder = edit(own)
+    for index, orientation in {1: 1, 2: 3, 3: 3, 4: 6, 5: 6}.items():
+        file = folder / f"images/train-{index:04}.jpg"
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        size = (128, 128) if index == 4 else (128, 96)
+        Image.open(file).resize(size).save(file, exif=exif)
+    assert cli.main(["check-data", str(folder), "--output", str(tmp_path / "card")]) == 0
+    out = capsys.readouterr().out
+    said = "its boxes are taken to be those of the upright picture"
+    assert [line for line in out.splitlines() if said in line] == [
+        f"note: {folder}/train.json: image {index + 1} (train-{index:04}.jpg): "
+        f"EXIF orientation {orientation}: {said}"
+        for index, orientation in {2: 3, 4: 6}.items()
+    ]
+    assert "\n0 defects, 0 of them fatal, and 2 notes\n" in out and "skipped" not in out
+    assert skipped(folder) == f" (2 notes: centernet check-data {folder})"
+    written = json.loads((tmp_path / "card/card.json").read_text())
+    assert [one["kind"] for one in written["defects"]] == ["note", "note"]
 
 
 def test_boxes_given_twice_are_named_also_where_duplicates_are_not_searched(

@@ -4,13 +4,14 @@ import argparse
 
 from centernet.dataset.convert import convert as write
 from centernet.dataset.formats import detect
+from centernet.dataset.split import passed_over
 
 
 def convert(options: argparse.Namespace) -> int:
     """Write a COCO data folder, whole or not at all."""
     splits = write(options.folder, options.output)
     for split in splits:
-        skipped = f", {len(split.problems)} defects skipped" if split.problems else ""
+        skipped = f", {passed_over(split.problems)}" if split.problems else ""
         boxes = split.frequencies().sum()
         print(f"{options.output}/{split.name}.json: {len(split)} images, {boxes} boxes{skipped}")
     print(f"from {detect(options.folder)}; fingerprints are the same in both folders")

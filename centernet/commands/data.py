@@ -35,9 +35,10 @@ def check_data(options: argparse.Namespace) -> int:
     for line in lines(card):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for problem in problems:
-        print(f"{'fatal' if problem.fatal else 'skipped'}: {problem}")
-    fatal = sum(problem.fatal for problem in problems)
-    print(f"{len(problems)} defects, {fatal} of them fatal")
+        print(f"{problem.kind}: {problem}")
+    fatal, notes = (sum(one.kind == kind for one in problems) for kind in ("fatal", "note"))
+    more = f", and {notes} notes" if notes else ""
+    print(f"{len(problems) - notes} defects, {fatal} of them fatal{more}")
     if options.output:
         keep(card, picture, options.output)
     return 2 if fatal else 0

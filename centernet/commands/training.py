@@ -18,7 +18,7 @@ from centernet.commands.given import given_config
 from centernet.commands.steps import StepProgress
 from centernet.config import Config
 from centernet.dataset import coco, formats
-from centernet.dataset.split import Split
+from centernet.dataset.split import Split, passed_over
 from centernet.device import choose_device
 from centernet.optim import OPTIMIZERS
 from centernet.structures import Epoch, Step
@@ -72,9 +72,9 @@ def together() -> str:
 
 
 def skipped(splits: tuple[Split, Split], folder: Path) -> str:
-    """What a training leaves out of its data."""
-    count = sum(len(split.problems) for split in splits)
-    return f" ({count} defects skipped: centernet check-data {folder})" if count else ""
+    """What a training leaves out of its data, and notes on them."""
+    told = passed_over(problem for split in splits for problem in split.problems)
+    return f" ({told}: centernet check-data {folder})" if told else ""
 
 
 def rate(config: Config) -> str:

@@ -59,7 +59,10 @@ def facts(
         },
         "suggested": suggested(train, stride=stride),
         "duplicates": near_duplicates(splits),
-        "defects": [{"place": one.place, "rule": one.rule, "fatal": one.fatal} for one in problems],
+        "defects": [
+            {"place": one.place, "rule": one.rule, "fatal": one.fatal, "kind": one.kind}
+            for one in problems
+        ],
     }
 
 

@@ -56,8 +56,11 @@ def check(source: Source, name: str) -> Split:
     records = []
     for id, row in rows.items():
         try:
-            path, digest = _image_file(source.root, row)
+            path, digest, orientation = _image_file(source.root, row)
             records.append(_record(row, path, digest, truths[id]))
+            if orientation > 1 and truths[id].boxes:
+                rule = TURNED.format(orientation)
+                problems.append(Problem(source.place(row), rule, fatal=False, note=True))
         except (ValueError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
             problems.append(Problem(source.place(row), str(error)))
     if not any((~record.crowd).any() for record in records):
@@ -137,6 +140,7 @@ def _annotations(
     return truths
 
 
+TURNED = "EXIF orientation {}: its boxes are taken to be those of the upright picture"
 CLIPPED = ("a box partly outside its image, clipped", False)
 SHARED = ("the annotation id is given twice, for different objects; both are used", False)
 USED = (CLIPPED, SHARED)  # although something is wrong with them
@@ -190,8 +194,11 @@ def _corners(box: list[float], row: dict[str, Any]) -> tuple[NDArray[np.float64]
     return raw, raw.clip(0, (row["width"], row["height"]) * 2)
 
 
-def _image_file(root: Path, row: dict[str, Any]) -> tuple[Path, str]:
-    """Path and digest of an image that is inside the folder, whole, and of the size stated."""
+def _image_file(root: Path, row: dict[str, Any]) -> tuple[Path, str, int]:
+    """Path and digest of an image that is inside the folder, whole, and of the size stated.
+
+    And its EXIF orientation, 1 where the stated size says whether its boxes are of it upright.
+    """
     root = root.resolve()
     path = (root / row["file_name"]).resolve()
     if not path.is_relative_to(root):
@@ -207,7 +214,7 @@ def _image_file(root: Path, row: dict[str, Any]) -> tuple[Path, str]:
     if (row["height"], row["width"]) not in sizes:
         H, W = min(sizes)
         raise ValueError(f"is {W}x{H}, the JSON says {row['width']}x{row['height']}")
-    return path, hashlib.sha256(content).hexdigest()
+    return path, hashlib.sha256(content).hexdigest(), images.undecided(content)
 
 
 def _record(row: dict[str, Any], path: Path, digest: str, truth: _Truth) -> Record:

@@ -52,6 +52,13 @@ def sizes(content: bytes) -> set[tuple[int, int]]:
     return {(H, W), (W, H) if turned else (H, W)}
 
 
+def undecided(content: bytes) -> int:
+    """The EXIF orientation of an image whose size is the same as stored and upright; else 1."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        found, (W, H) = orientation(image), image.size
+        return 1 if found in SIDEWAYS and W != H else found
+
+
 def size(file: Path) -> tuple[int, int] | None:
     """The upright (H, W) that a file's header states; none where it cannot be read."""
     try:

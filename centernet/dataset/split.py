@@ -1,7 +1,8 @@
 """The nouns of a data set: Record (an image and its truth), Split (many), Problem (a defect)."""
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +16,21 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A defect: `fatal` ends the command, the others are skipped and counted."""
+    """A defect: `fatal` ends the command, the others are skipped and counted; or only a note."""
 
     place: str  # file, and id where there is one
     rule: str  # what is wrong, in the same words for the same defect
     fatal: bool = True
+    note: bool = False  # nothing is skipped, but it should be known
 
     def __str__(self) -> str:
         """One line."""
         return one_line(f"{self.place}: {self.rule}")
+
+    @property
+    def kind(self) -> str:
+        """What becomes of it, in a word."""
+        return "note" if self.note else "fatal" if self.fatal else "skipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,13 @@ class Split:
         """Boxes of each class."""
         labels = [record.labels for record in self.records] or [np.empty(0, np.int64)]
         return np.bincount(np.concatenate(labels), minlength=len(self.classes))
+
+
+def passed_over(problems: Iterable[Problem]) -> str:
+    """`2 defects skipped, 1 notes`, of problems that are not fatal; empty if there is none."""
+    count = Counter(problem.kind for problem in problems)
+    words = {"skipped": "defects skipped", "note": "notes"}
+    return ", ".join(f"{count[kind]} {text}" for kind, text in words.items() if count[kind])
 
 
 def refuse(problems: list[Problem]) -> None:
