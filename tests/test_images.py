@@ -26,7 +26,40 @@ def test_grey_and_16_bit_grey_become_rgb(tmp_path: Path) -> None:
     expected = np.repeat(GREY[..., None], 3, 2)
     assert np.array_equal(images.load(saved(tmp_path, Image.fromarray(GREY))), expected)
     deep = Image.fromarray(GREY.astype(np.uint16) * 257)
-    assert np.array_equal(images.load(saved(tmp_path, deep)), expected)
+    for name in ("a.png", "a.tif"):
+        assert np.array_equal(images.load(saved(tmp_path, deep, name)), expected)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_whole_numbers_of_8_bits_are_read_whatever_type_they_have(
+    tmp_path: Path, kind: type
+) -> None:
+    file = saved(tmp_path, Image.fromarray(GREY.astype(kind)), "a.tif")
+    assert np.array_equal(images.load(file), np.repeat(GREY[..., None], 3, 2))
+
+
+BEYOND = {  # what 8 bits cannot show
+    "0 to 1": GREY.astype(np.float32) / 255,
+    "dark and bright": GREY.astype(np.float32) * 40,
+    "below 0": GREY.astype(np.float32) - 128,
+    "not a number": np.where(GREY > 9, np.float32("nan"), np.float32(1)),
+    "infinite": np.where(GREY > 9, np.float32("inf"), np.float32(1)),
+    "12 bits in 32": GREY.astype(np.int32) * 16,
+    "32 bits, below 0": GREY.astype(np.int32) - 128,
+}
+
+
+@pytest.mark.parametrize("what", BEYOND)
+def test_pixels_that_8_bits_cannot_show_are_refused_not_made_black_or_white(
+    tmp_path: Path, what: str
+) -> None:
+    file = saved(tmp_path, Image.fromarray(BEYOND[what]), "a.tif")
+    kind = "signed or 32-bit" if "32" in what else "floating-point"
+    message = rf"a\.tif: the image is broken: {kind} pixels beyond whole 0 to 255: convert it"
+    with pytest.raises(UserError, match=message):
+        images.load(file)
+    with pytest.raises(images.BROKEN, match="convert it to 8 or 16 bits"):
+        images.sizes(file.read_bytes())  # as the reading of a data set
 
 
 def test_palette_and_transparency(tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def says_more(png: IO[bytes]) -> bool:
 def load(file: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """RGB[H, W, 3]; a file rotated by EXIF is turned upright, unless `size` says it must not be.
 
-    Grey, palette, RGBA and 16-bit images are read too; UserError for a broken or missing file.
+    Grey, palette, RGBA and 16-bit images are read too; UserError for a broken or missing file, and
+    for pixels of 32 bits or floating point that 8 bits cannot show.
     """
     try:
         return read(file.read_bytes(), size)
@@ -129,10 +130,19 @@ def read(content: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint
 
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Any PIL image as RGB[H, W, 3]; transparency lies on white, 16 bits become 8."""
+    """Any PIL image as RGB[H, W, 3]; transparency lies on white, 16 bits become 8.
+
+    Of 32 bits and floating point nobody states what is white: whole numbers of 0 to 255 are taken
+    as they are, and a ValueError is raised for all others.
+    """
     if image.mode.startswith(("I", "F")):
-        full_range = 257 if image.mode.startswith("I;16") else 1
-        grey = (np.asarray(image, np.float64) / full_range).round().clip(0, 255).astype(np.uint8)
+        values = np.asarray(image, np.float64)
+        if image.mode.startswith("I;16"):
+            values = (values / 257).round()
+        grey = np.nan_to_num(values).clip(0, 255).astype(np.uint8)
+        if not np.array_equal(grey, values):
+            kind = "floating-point" if image.mode.startswith("F") else "signed or 32-bit"
+            raise ValueError(f"{kind} pixels beyond whole 0 to 255: convert it to 8 or 16 bits")
         return np.repeat(grey[..., None], 3, axis=2)
     if "A" in image.mode or "transparency" in image.info:
         layer = image.convert("RGBA")
