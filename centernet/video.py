@@ -42,13 +42,21 @@ class Video:
             yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def named(file: Path) -> str:
+    """The name of a file for OpenCV; UserError if it is not UTF-8, which would crash it."""
+    name = str(file.resolve())
+    if name != name.encode(errors="replace").decode():
+        raise UserError(f"{file}: OpenCV takes no video whose name or folder is not UTF-8")
+    return name
+
+
 @contextmanager
 def opened(file: Path) -> Iterator[Video]:
     """A video to read; UserError if it is none."""
     if not file.stat().st_size:
         raise UserError(f"{file}: the video is empty")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    capture = cv2.VideoCapture(str(file.resolve()), cv2.CAP_FFMPEG)
+    capture = cv2.VideoCapture(named(file), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             raise UserError(f"{file}: not a video that can be read")
@@ -91,6 +99,7 @@ class Recorder:
 
     def _start(self, frame: NDArray[np.uint8]) -> None:
         folder = self.file.parent
+        named(self.file)
         descriptor, name = tempfile.mkstemp(prefix=f".{self.file.name}-", suffix=".mp4", dir=folder)
         os.close(descriptor)
         self.scratch, self.size = Path(name), frame.shape[1::-1]
@@ -119,7 +128,7 @@ class Recorder:
 
     def _check(self, scratch: Path) -> None:
         """OpenCV does not say that a disk is full, and a cut file may still claim every frame."""
-        capture = cv2.VideoCapture(str(scratch.resolve()), cv2.CAP_FFMPEG)
+        capture = cv2.VideoCapture(named(scratch), cv2.CAP_FFMPEG)
         kept = 0
         while capture.grab():
             kept += 1

@@ -1,6 +1,7 @@
 """`centernet predict` on what people point it at: files, folders, patterns, videos, broken ones."""
 
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -168,6 +169,33 @@ def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
         recorder.write(np.zeros((64, 64, 3), np.uint8))
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf_8_is_told_with_an_escape_and_ends_nothing(
+    folder: Path, film: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cut.jpg", "empty.png", "text.jpg", "b.jpg"):
+        (folder / name).unlink()
+    try:
+        (folder / "a.jpg").rename(folder / os.fsdecode(b"caf\xe9.jpg"))
+    except OSError:
+        pytest.skip("a file system of UTF-8 names only")
+    shutil.copy(film, folder / os.fsdecode(b"bad\xe9.mp4"))  # such a name crashes OpenCV
+    words = ["predict", "--weights", str(weights), str(folder)]
+    assert cli.main([*words, "--output", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    lines = [line.partition(": ")[0] for line in told.out.splitlines()]
+    assert lines == [f"{folder}/c.jpg", rf"{folder}/caf\udce9.jpg"]
+    assert rf"{folder}/bad\udce9.mp4: OpenCV takes no video whose name" in told.err
+    written = {os.fsencode(file.name) for file in (tmp_path / "out").iterdir()}
+    assert written == {b"c.jpg.detections.png", b"caf\xe9.jpg.detections.png"}
+    assert cli.main([*words, "--json"]) == 2
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(Path(row["image"]).is_file() for row in rows) and len(rows) == 2
+    place = tmp_path / os.fsdecode(b"\xe9")
+    words = ["predict", "--weights", str(weights), "--output", str(place), str(film)]
+    assert cli.main(words) == 2 and not list(place.iterdir())
+    assert r"\udce9/film.mp4.detections.mp4: OpenCV takes no video" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def look(
                 drawn = draw.detections_on(picture, own, finder.classes, shown=options.shown)
                 save(drawn, targets[file])
                 what = counted(Counter(names(finder, own, options.shown)))
-                print(f"{file}: {what} -> {targets[file]}", flush=True)
+                print(one_line(f"{file}: {what} -> {targets[file]}"), flush=True)
 
 
 def attempt(file: Path) -> Picture | UserError:
@@ -110,7 +110,8 @@ def watch_one(finder: Finder, video: Video, target: Path, options: argparse.Name
                 seen.update(names(finder, found, options.shown))
             done += 1
     if done and not options.json:
-        print(f"{video.file}: {counted(seen)} in {done} frames -> {target}", flush=True)
+        what = f"{counted(seen)} in {done} frames"
+        print(one_line(f"{video.file}: {what} -> {target}"), flush=True)
     return done
 
 
