@@ -46,8 +46,9 @@ def trained(config: Config) -> dict[str, torch.Tensor]:
 def detections(config: Config) -> list[Detections]:
     """Of every val image, untrained: what `validate` hands to `evaluate`."""
     handed: list[list[Detections]] = []
-    val = make_validation(config, read_training(Path(str(config.data.folder)))[1], CPU)
-    model = make_state(config, len(val.split.classes), CPU).ema.model.eval()
+    split = read_training(Path(str(config.data.folder)))[1]
+    val = make_validation(config, split, CPU)
+    model = make_state(config, len(split.classes), CPU).ema.model.eval()
     training.evaluate = lambda found, _: handed.append(found) or {}  # type: ignore[attr-defined, assignment, func-returns-value]
     deque(training.validate(model, val, config, 1, CPU), maxlen=0)
     return handed[0]
