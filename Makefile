@@ -22,6 +22,20 @@ TESTS ?= tests
 # tests/conftest.py groups and sorts them
 SPREAD := -n auto --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
+# what may be set for each target; another name is a typing mistake
+OF_search := DATA SPACE TRIALS EPOCHS HOURS WORKERS STUDY CONFIG FINALISTS SEEDS
+OF_status := STUDY
+OF_report := STUDY
+OF_ui := PORT
+OF_register := TRIAL STUDY DATA
+OF_models := MODEL
+OF_rollback := WHY TO MODEL
+OF_serve := MODEL PORT
+OF_reproduce := TRIAL STUDY EPOCHS DATA OPTIONS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
+$(foreach goal,$(MAKECMDGOALS),$(if $(OF_$(goal)),$(foreach name,$(filter-out PYTHON $(OF_$(goal)),$(GIVEN)),\
+  $(error make $(goal) has no $(name): it has $(OF_$(goal))))))
+
 .PHONY: help setup search status report ui register models rollback serve reproduce test check clean
 
 help: ## what there is to type

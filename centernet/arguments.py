@@ -1,10 +1,35 @@
 """Arguments that several commands share, and what their values may be."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from centernet.errors import did_you_mean, one_line
 
 FORMATS = "data folder: COCO (images/, train.json, ...), Pascal VOC or YOLO"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says in one line what is wrong, and where the help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit status 2."""
+        print(f"{self.prog}: {one_line(message)} ({self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+    def parse_known_args(  # type: ignore[override]  # of its overloads only this one is called
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, but nothing may be left over: a command knows its own options best."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            known = [option for action in self._actions for option in action.option_strings]
+            name = left[0].partition("=")[0]
+            self.error(f"there is no option {name}{did_you_mean(name, known)}" if name[0] == "-"
+                       else f"what is {left[0]}?")  # fmt: skip
+        return found, left
 
 
 def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
@@ -82,6 +107,20 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
     return int(text)
+
+
+def port(text: str) -> int:
+    """A number that a port of TCP can have."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"a port from 1 to 65535, got {text!r}")
+    return int(text)
+
+
+def words(text: str) -> str:
+    """A text that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("needs some words")
+    return text.strip()
 
 
 def fraction(text: str) -> float:

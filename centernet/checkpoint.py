@@ -60,6 +60,8 @@ def read(file: Path) -> tuple[Tensors, dict[str, Any]]:
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError):
+        if file.is_dir():
+            raise UserError(f"{file}: is a folder; its {BEST} is wanted") from None
         raise UserError(f"{file}: not a checkpoint of this program") from None
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from centernet import options
-from centernet.arguments import command
+from centernet.arguments import Parser, command
 from centernet.errors import UserError, one_line
 
 INTERRUPTED = 130  # exit status
@@ -42,7 +42,7 @@ def said(error: Exception) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="centernet",
         description="Train and use CenterNet detectors. For studies of many trainings, see "
         "experiments --help.",

@@ -26,6 +26,12 @@ def colour(label: int, classes: int) -> tuple[int, int, int]:
     return int(255 * red), int(255 * green), int(255 * blue)
 
 
+def readable_on(tint: tuple[int, int, int]) -> str:
+    """Black on what looks bright, white on what looks dark (luma of ITU-R BT.601)."""
+    red, green, blue = tint
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 100 else "white"
+
+
 def boxes_on(
     image: NDArray[np.uint8],
     boxes: Tensor,
@@ -46,17 +52,16 @@ def boxes_on(
     height = max(max(picture.size) / 30, 10)
     font = ImageFont.load_default(size=height)
     pen = ImageDraw.Draw(picture)
-    for index, (box, label) in enumerate(
-        zip((boxes * scale).tolist(), labels.tolist(), strict=True)
-    ):
-        tint = colour(label, len(classes))
-        pen.rectangle(
-            (*box[:2], max(box[2], box[0]), max(box[3], box[1])), outline=tint, width=line
-        )
+    every = list(zip((boxes * scale).tolist(), labels.tolist(), strict=True))
+    for box, label in every:
+        corners = (*box[:2], max(box[2], box[0]), max(box[3], box[1]))
+        pen.rectangle(corners, outline=colour(label, len(classes)), width=line)
+    for index, (box, label) in reversed(list(enumerate(every))):  # the best lie on top
         text = one_line(classes[label]) + (f" {scores[index]:.2f}" if scores is not None else "")
-        corner = (box[0], max(box[1] - height * 1.3, 0))
+        tint, width = colour(label, len(classes)), pen.textlength(text, font=font)
+        corner = (max(min(box[0], picture.width - width), 0), max(box[1] - height * 1.3, 0))
         pen.rectangle(pen.textbbox(corner, text, font=font), fill=tint)
-        pen.text(corner, text, fill="black", font=font)
+        pen.text(corner, text, fill=readable_on(tint), font=font)
     return picture
 
 

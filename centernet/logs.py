@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from centernet.config import Config, flatten
-from centernet.errors import UserError
+from centernet.errors import UserError, one_line
 from centernet.structures import Epoch
 
 Log = Callable[[Epoch], None]
@@ -74,9 +74,16 @@ def wandb(config: Config, folder: Path) -> Iterator[Log]:
         import wandb as library
     except ImportError:
         raise UserError("--log wandb: install the extra: pip install wandb") from None
-    run = library.init(
-        project="centernet", dir=str(folder), config=flatten(config.model_dump()), save_code=False
-    )
+    try:
+        run = library.init(
+            project="centernet",
+            dir=str(folder),
+            config=flatten(config.model_dump()),
+            save_code=False,
+        )
+    except library.errors.Error as error:  # no account, no way to its server
+        advice = "wandb login, or WANDB_MODE=offline"
+        raise UserError(f"--log wandb: {one_line(str(error))} ({advice})") from None
     try:
         yield lambda epoch: run.log(numbers(epoch), step=epoch.number)
     finally:

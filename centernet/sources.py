@@ -15,19 +15,23 @@ def is_video(file: Path) -> bool:
     return file.suffix.lower() in VIDEOS
 
 
-def find(words: Sequence[str]) -> list[Path]:
+def find(words: Sequence[str]) -> tuple[list[Path], list[UserError]]:
     """Files as given, folders as the images and videos in them, patterns as what matches them.
 
-    In order, each file once; UserError for a word that leads to none.
+    In order, each file once; and why a word leads to none.
     """
     files: dict[Path, None] = {}
+    missing = []
     for word in words:
-        files |= dict.fromkeys(behind(word))
-    return list(files)
+        try:
+            files |= dict.fromkeys(behind(word))
+        except UserError as error:
+            missing.append(error)
+    return list(files), missing
 
 
 def behind(word: str) -> list[Path]:
-    """The files that one word names; `**` in a pattern goes into folders."""
+    """The files that one word names, `**` going into folders; UserError where there are none."""
     path = Path(word)
     if path.is_file():
         return [path]

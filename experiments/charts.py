@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from centernet.style import AMBER, BLUE, GREY, INK, RED, STYLE
 
@@ -51,7 +52,14 @@ def chart(draw: Callable[..., None]) -> Callable[..., tuple[str, bytes]]:
 def legend(axes: Axes) -> None:
     """Name what has a label, if anything has."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right", fontsize=8)
+        axes.legend(loc="best", fontsize=8, framealpha=0.95)
+
+
+def whole(axes: Axes, **names: str) -> None:
+    """Name axes whose x is counted and whose y is an AP, which is never below 0."""
+    axes.set(**names)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
 
 
 @chart
@@ -75,7 +83,7 @@ def history(figure: Figure, rows: Sequence[Row], *, noise: float, default: float
         axes.plot(*zip(*pruned, strict=True), "x", color=AMBER, label="pruned")
     if default is not None:
         axes.axhline(default, color=GREY, ls=":", label="default config")
-    axes.set(xlabel="trial", ylabel="AP")
+    whole(axes, xlabel="trial", ylabel="AP")
     legend(axes)
 
 
@@ -92,9 +100,12 @@ def curves(figure: Figure, rows: Sequence[Row], *, best: int | None) -> None:
         axes.plot(x, y, color=colour, lw=width, marker="x" if len(x) == 1 else None)
         if row.state == "PRUNED":
             axes.plot(x[-1], y[-1], "x", color=AMBER, ms=5)
-    for colour, label in ((BLUE, "best"), (GREY, "complete"), (AMBER, "pruned")):
-        axes.plot([], [], color=colour, label=label)
-    axes.set(xlabel="epoch", ylabel="AP")
+    any_pruned = any(row.state == "PRUNED" for row in rows)
+    kinds = ((BLUE, "best", True), (GREY, "complete", True), (AMBER, "pruned", any_pruned))
+    for colour, label, there in kinds:
+        if there:
+            axes.plot([], [], color=colour, label=label)
+    whole(axes, xlabel="epoch", ylabel="AP")
     legend(axes)
 
 
@@ -129,8 +140,11 @@ def slices(
         axes.set_xlabel(path.rpartition(".")[2])
         if log:
             axes.set_xscale("log")
+            low, high = axes.get_xlim()
+            narrow = high < 10 * low  # then it may have one power of ten, or none
+            axes.xaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator())
             axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     for axes in list(grid.flat)[len(paths) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
@@ -153,7 +167,8 @@ def parallel(
         points = [(i, place(p, row.params[p])) for i, p in enumerate(paths) if p in row.params]
         x, y = zip(*points, strict=True) if points else ((), ())
         axes.plot(x, y, color=map_(scale(row.value or 0.0)), lw=1.4, alpha=0.8)
-    axes.set_xticks(range(len(paths)), [path.rpartition(".")[2] for path in paths], rotation=20)
+    axes.set_xticks(range(len(paths)), [path.rpartition(".")[2] for path in paths], rotation=20,
+                    ha="right", rotation_mode="anchor")  # fmt: skip
     axes.set(yticks=[0, 1], ylim=(-0.05, 1.05))
     axes.set_yticklabels(["low", "high"])
     axes.grid(axis="y", visible=False)
@@ -209,4 +224,4 @@ def comparison(figure: Figure, found: Any, own: Any, *, margin: float) -> None:
     right.axvline(found.difference.low, color=RED, ls="--", label="its lower bound")
     right.axvline(margin, color=INK, lw=1, label="the gate's margin")
     right.set(xlabel="difference in test AP on drawn images", yticks=[])
-    right.legend(fontsize=8, loc="upper left")
+    right.legend(fontsize=8, loc="upper left", framealpha=0.95)

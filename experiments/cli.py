@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from centernet.arguments import FORMATS
+from centernet.arguments import FORMATS, Parser, command, port, positive, words
 from centernet.cli import INTERRUPTED, leave
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
@@ -38,17 +38,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="experiments",
-        description="Tune, track, promote and reproduce CenterNet detectors.",
+        description="Tune, track, promote and reproduce CenterNet detectors. For one training, and "
+        "for what to do with its weights, see centernet --help.",
+        epilog="Each command has its own --help. Exit status: 0 done, 1 a comparison failed, 2 a "
+        "mistake in what was given (named in one line), 130 interrupted.",
         allow_abbrev=False,
     )
     root.add_argument(
-        "--settings", type=Path, default=Path("mlflow.yaml"), help="default: mlflow.yaml"
+        "--settings",
+        type=Path,
+        default=Path("mlflow.yaml"),
+        metavar="FILE",
+        help="default: mlflow.yaml",
     )
-    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = root.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
+    )
 
-    search_options(commands.add_parser("search", help="launch a study, or continue it"))
+    search_options(command(commands, "search", "launch a study, or continue it"))
     study_commands(commands)
     model_commands(commands)
     return root
@@ -56,22 +65,38 @@ def parser() -> argparse.ArgumentParser:
 
 def search_options(search: argparse.ArgumentParser) -> None:
     """What `experiments search` takes."""
-    search.add_argument("--space", type=Path, required=True, help="search space (YAML)")
-    search.add_argument("--data", type=Path, help=DATA_HELP)
+    search.description = """\
+Launch a study, or continue it: trials, finals, and the best model to the registry.
+Ctrl-C or a kill loses nothing; the same command goes on."""
+    search.epilog = """\
+For example:
+  experiments search --space search_spaces/weights.yaml --data FOLDER --trials 20"""
+    search.add_argument(
+        "--space", type=Path, required=True, metavar="FILE", help="search space (YAML)"
+    )
+    search.add_argument("--data", type=Path, metavar="FOLDER", help=DATA_HELP)
     total = search.add_argument_group("budget", "totals of the study; default: the space's")
-    total.add_argument("--trials", type=positive, help="finished trials")
-    total.add_argument("--epochs", type=positive, help="sum over trials")
-    total.add_argument("--hours", type=hours, help="of searching, by the clock")
+    total.add_argument("--trials", type=positive, metavar="N", help="finished trials")
+    total.add_argument("--epochs", type=positive, metavar="N", help="sum over trials")
+    total.add_argument("--hours", type=hours, metavar="X", help="of searching, by the clock")
     total.add_argument(
         "--until-plateau", action="store_true", help="stop when trials no longer beat the noise"
     )
     finals = search.add_argument_group("finals", "the best trials and the default config, again")
-    finals.add_argument("--finalists", type=natural, help="0: none; default: the space's, else 3")
-    finals.add_argument("--seeds", type=positive, help="of each; default: the space's, else 3")
+    finals.add_argument(
+        "--finalists", type=natural, metavar="N", help="0: none; default: the space's, else 3"
+    )
+    finals.add_argument(
+        "--seeds", type=positive, metavar="N", help="of each; default: the space's, else 3"
+    )
     workers = search.add_argument_group("workers", "trials beside each other, each in a process")
-    workers.add_argument("--workers", type=positive, help="default: 1, or one for each GPU share")
+    workers.add_argument(
+        "--workers", type=positive, metavar="N", help="default: 1, or one for each GPU share"
+    )
     workers.add_argument("--gpus", type=gpus, metavar="0,1", help="GPUs to use; default: all")
-    workers.add_argument("--per-gpu", type=positive, default=1, help="trials sharing a GPU")
+    workers.add_argument(
+        "--per-gpu", type=positive, default=1, metavar="N", help="trials sharing a GPU"
+    )
     search.add_argument(
         "--warm-start",
         action="append",
@@ -79,8 +104,12 @@ def search_options(search: argparse.ArgumentParser) -> None:
         metavar="STUDY",
         help="begin a new study with this one's best points too",
     )
-    search.add_argument("--study", help="default: the names of space and data: weights-vehicles")
-    search.add_argument("--config", help="preset or file to start from; default: the space's")
+    search.add_argument(
+        "--study", metavar="NAME", help="default: the names of space and data: weights-vehicles"
+    )
+    search.add_argument(
+        "--config", metavar="NAME", help="preset or file to start from; default: the space's"
+    )
     search.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a config field"
     )
@@ -88,42 +117,51 @@ def search_options(search: argparse.ArgumentParser) -> None:
 
 def study_commands(commands: Any) -> None:
     """What can be done with a study, or a question."""
-    lint = commands.add_parser("lint", help="what is unwise about a search space")
-    lint.add_argument("space", type=Path, help="search space (YAML)")
-    lint.add_argument("--config", help="preset or file to start from; default: the space's")
+    lint = command(commands, "lint", "what is unwise about a search space")
+    lint.add_argument("space", type=Path, metavar="FILE", help="search space (YAML)")
+    lint.add_argument(
+        "--config", metavar="NAME", help="preset or file to start from; default: the space's"
+    )
 
-    status = commands.add_parser("status", help="the trials of a study")
-    status.add_argument("study", nargs="?", help=STUDY_HELP)
+    status = command(commands, "status", "the trials of a study")
+    status.add_argument("study", nargs="?", metavar="STUDY", help=STUDY_HELP)
     status.add_argument(
         "--check", action="store_true", help="compare Optuna with MLflow; exit status 1 if unequal"
     )
 
     reproduce_options(
-        commands.add_parser("reproduce", help="train a trial again and compare it, bit by bit")
+        command(commands, "reproduce", "train a trial again and compare it, bit by bit")
     )
 
-    report = commands.add_parser("report", help="a study on one page: charts, tables, what it cost")
-    report.add_argument("study", nargs="?", help=STUDY_HELP)
+    report = command(commands, "report", "a study on one page: charts, tables, what it cost")
+    report.add_argument("study", nargs="?", metavar="STUDY", help=STUDY_HELP)
 
-    gc = commands.add_parser("gc", help="delete the weights of trials that are not among the best")
-    gc.add_argument("study", nargs="?", help=STUDY_HELP)
+    gc = command(commands, "gc", "delete the weights of trials that are not among the best")
+    gc.add_argument("study", nargs="?", metavar="STUDY", help=STUDY_HELP)
     gc.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
-    ui = commands.add_parser("ui", help="the MLflow UI, on 127.0.0.1")
-    ui.add_argument("--port", type=int, help="default: ui_port of mlflow.yaml")
+    ui = command(commands, "ui", "the MLflow UI, on 127.0.0.1")
+    ui.add_argument("--port", type=port, metavar="N", help="default: ui_port of mlflow.yaml")
 
 
 def reproduce_options(reproduce: argparse.ArgumentParser) -> None:
     """What `experiments reproduce` takes."""
-    reproduce.description = (
-        "Train a trial again and compare every epoch. Exit status: 0 if it is IDENTICAL or "
-        "EQUIVALENT, 1 if it DIVERGED (with --check-only: if something stays that differs)."
-    )
+    reproduce.description = """\
+Train a trial again and compare every epoch. Exit status: 0 if it is IDENTICAL or
+EQUIVALENT, 1 if it DIVERGED (with --check-only: if something stays that differs)."""
+    reproduce.epilog = """\
+For example:
+  experiments reproduce 7
+  experiments reproduce models:/NAME@champion --check-only"""
     reproduce.add_argument(
-        "trial", help="number, MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION"
+        "trial",
+        metavar="TRIAL",
+        help="number, MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION",
     )
-    reproduce.add_argument("--study", help=STUDY_HELP)
-    reproduce.add_argument("--epochs", type=positive, help="compare only so many, from the first")
+    reproduce.add_argument("--study", metavar="NAME", help=STUDY_HELP)
+    reproduce.add_argument(
+        "--epochs", type=positive, metavar="N", help="compare only so many, from the first"
+    )
     reproduce.add_argument(
         "--check-only", action="store_true", help="only say what differs now; train nothing"
     )
@@ -137,43 +175,48 @@ def reproduce_options(reproduce: argparse.ArgumentParser) -> None:
     here.add_argument(
         "--as-is", action="store_true", help="train with the code that is here: is it the same?"
     )
-    reproduce.add_argument("--data", type=Path, help="where its data lies now, if it moved")
-    reproduce.add_argument("--threads", type=positive, help="default: as many as then")
-    reproduce.add_argument("--workers", type=int, help="loader processes; changes no result")
+    reproduce.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="where its data lies now, if it moved"
+    )
+    reproduce.add_argument("--threads", type=positive, metavar="N", help="default: as many as then")
+    reproduce.add_argument(
+        "--workers", type=natural, metavar="N", help="loader processes; changes no result"
+    )
 
 
 def model_commands(commands: Any) -> None:
     """What can be done with registered models."""
-    register = commands.add_parser("register", help="register a trial's model as the champion")
-    register.add_argument("trial", type=int)
-    register.add_argument("--study", help=STUDY_HELP)
-    register.add_argument("--data", type=Path, help="where its data lies now, if it moved")
-
-    models = commands.add_parser("models", help="registered versions, and what decided about them")
-    rollback = commands.add_parser("rollback", help="move the champion back to an earlier version")
-    rollback.add_argument("--to", type=positive, metavar="VERSION", help="default: the one before")
-    rollback.add_argument("--why", required=True, metavar="TEXT", help="kept with the versions")
-    for command in (models, rollback):
-        command.add_argument("--model", help="default: that of the study searched last")
-
-    predict = commands.add_parser(
-        "predict", help="detect objects in images and videos with the champion"
+    register = command(commands, "register", "register a trial's model as the champion")
+    register.add_argument("trial", type=natural, metavar="TRIAL", help="its number in the study")
+    register.add_argument("--study", metavar="NAME", help=STUDY_HELP)
+    register.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="where its data lies now, if it moved"
     )
+
+    models = command(commands, "models", "registered versions, and what decided about them")
+    rollback = command(commands, "rollback", "move the champion back to an earlier version")
+    rollback.add_argument("--to", type=positive, metavar="VERSION", help="default: the one before")
+    rollback.add_argument(
+        "--why", type=words, required=True, metavar="TEXT", help="kept with the versions"
+    )
+    for one in (models, rollback):
+        one.add_argument("--model", metavar="NAME", help="default: that of the study searched last")
+
+    predict = command(commands, "predict", "detect objects in images and videos with the champion")
+    predict.epilog = """\
+For example:
+  experiments predict street.jpg photos/
+  experiments predict --weights models:/NAME/3 --json photos/ > boxes.jsonl"""
     add_sources(predict)
 
-    serve = commands.add_parser("serve", help="MLflow's scoring server, on 127.0.0.1")
-    serve.add_argument("--port", type=int, help="default: serve_port of mlflow.yaml")
-    for command in (predict, serve):
-        command.add_argument(
-            "--weights", metavar="MODEL", help="models:/NAME@ALIAS or models:/NAME/VERSION"
+    serve = command(commands, "serve", "MLflow's scoring server, on 127.0.0.1")
+    serve.add_argument("--port", type=port, metavar="N", help="default: serve_port of mlflow.yaml")
+    for one in (predict, serve):
+        one.add_argument(
+            "--weights",
+            metavar="MODEL",
+            help="models:/NAME@ALIAS or models:/NAME/VERSION (default: the last study's champion)",
         )
-
-
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
-    return int(text)
 
 
 def natural(text: str) -> int:

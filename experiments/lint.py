@@ -47,8 +47,8 @@ def startup(space: SearchSpace, base: Config) -> Iterator[str]:
     count = space.sampler.get("n_startup_trials", random_first)
     if trials and random_first is not None and isinstance(count, int) and count >= trials:
         yield (
-            f"sampler: the first {count} of {trials} trials are drawn at random, none is left to "
-            "learn from them; lower n_startup_trials"
+            f"sampler: its first {count} trials are drawn at random, and there are {trials}: none "
+            "is left to learn from them; lower n_startup_trials"
         )
 
 

@@ -87,6 +87,11 @@ def judged(verdict: Verdict, alias: str) -> list[str]:
         lines.append(f"Test     AP {verdict.test}{against}")
     name = f"{version.name} version {version.version}"
     uri = f"models:/{version.name}@{alias}"
+    if verdict.earlier:
+        none = f"there is no {alias}"
+        now = f"{alias} is version {other.version}" if other is not None else none
+        place = f"is {uri}" if verdict.moved else f"is registered; {now}"
+        return [f"Model    {name} {place}; decided earlier: {verdict.decision.why}"]
     role = f"is registered as {CHALLENGER}" if CHALLENGER in version.aliases else "is registered"
     verb = f"is now {uri}" if verdict.moved else f"{role}, not as {alias}"
     return [*lines, f"Model    {name} {verb}: {verdict.decision.why}"]

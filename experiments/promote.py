@@ -49,6 +49,7 @@ class Verdict:
     comparison: Comparison | None = None
     champion: Version | None = None  # with whom it was compared
     moved: bool = False  # whether the alias is the candidate's now
+    earlier: bool = False  # decided in another run; `champion` is that of now
 
 
 def promote(
@@ -70,7 +71,9 @@ def promote(
         )
         there = own.alias in version.aliases
         if version.decided and (there or not by_hand):
-            return Verdict(version, Decision(there, version.tags[DECISION]), moved=there)
+            decision = Decision(there, version.tags[DECISION])
+            now = registry.at(own.alias)
+            return Verdict(version, decision, champion=now, moved=there, earlier=True)
         return settle(own, registry, version, config, by_hand=by_hand)
 
 

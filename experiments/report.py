@@ -66,7 +66,8 @@ def report(
         image = f'<img alt="detections" src="data:image/png;base64,{data}">'
         sections.append(section(f"Trial {best.number}: truth and detections", image, "", True))
     if finals:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in finals_result(finals))
+        told = (line.split(maxsplit=1) for line in finals_result(finals))
+        lines = "".join(f"<li><b>{word}</b> {escape(text)}</li>" for word, text in told)
         title = "Finals: trained again with fresh seeds"
         sections.insert(0, section(title, f"<ul>{lines}</ul>", "", True))
     if remarks := advice(best, distributions):
@@ -107,7 +108,12 @@ def draw(
         found.append(("Importance", charts.importances(weights, size=size), note, False))
     tall = 2.6 * -(-len(paths) // 3)
     found.append(
-        ("Each field alone", charts.slices(rows, paths, best=best, size=(9, tall)), "", True)
+        (
+            "Each field alone",
+            charts.slices(rows, paths, best=best, size=(9, tall)),
+            "Complete trials; the best is ringed.",
+            True,
+        )
     )
 
     def place(path: str, value: Any) -> float:

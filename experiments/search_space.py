@@ -96,7 +96,7 @@ def _read(file: Path) -> SearchSpace:
     tree = read_yaml(file)
     for section in tree:
         if section not in SECTIONS:
-            raise UserError(f"{section} is not a section{did_you_mean(section, SECTIONS)}")
+            raise UserError(f"a search space has no {section}{did_you_mean(section, SECTIONS)}")
     preset = str(tree.get("config", "default"))
     base = load(preset)
     parameters, pinned, conditions = _parameters(tree.get("parameters"))

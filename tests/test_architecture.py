@@ -100,3 +100,9 @@ def test_files_and_functions_stay_short_and_nothing_unpickles(file: Path) -> Non
             assert ("weights_only", "True") in {
                 (k.arg, ast.unparse(k.value)) for k in call.keywords
             }
+
+
+def test_the_tests_of_a_file_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    """Else every process builds what they share; pytest-xdist reads the group from the name."""
+    if request.config.getoption("loadgroup", False):
+        assert request.node.nodeid.endswith("@test_architecture")

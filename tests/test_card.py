@@ -194,7 +194,7 @@ def test_a_split_that_is_not_there_is_a_defect_of_a_card_of_the_others(
     assert cli.main(["check-data", str(own_data), "--output", str(tmp_path / "card")]) == 2
     out = capsys.readouterr().out
     assert f"fatal: {own_data}: it has no val images (val.json, " in out
-    assert "move some of train there" in out and "1 defects, 1 of them fatal" in out
+    assert "move some of train there" in out and "1 defect, 1 of them fatal" in out
     written = json.loads((tmp_path / "card/card.json").read_text())
     assert list(written["splits"]) == ["train", "test"] and len(written["defects"]) == 1
     (own_data / "train.json").unlink()
@@ -240,7 +240,9 @@ def test_an_orientation_that_boxes_may_not_follow_is_a_note_and_nothing_is_skipp
         for index, orientation in {2: 3, 4: 6}.items()
     ]
     assert "\n0 defects, 0 of them fatal, and 2 notes\n" in out and "skipped" not in out
-    assert skipped(folder) == f" (2 notes: centernet check-data {folder})"
+    assert (
+        skipped(coco.read_training(folder), folder) == f" (2 notes: centernet check-data {folder})"
+    )
     written = json.loads((tmp_path / "card/card.json").read_text())
     assert [one["kind"] for one in written["defects"]] == ["note", "note"]
 
@@ -267,7 +269,8 @@ def test_a_split_without_a_usable_image_is_told_by_its_defects(
     out = capsys.readouterr().out
     assert "train.json: the split is empty: no usable image\n" in out
     count = 1 if gone == "rows" else 25
-    assert f"\n{count} defects, {count} of them fatal\n" in out
+    word = "defect" if count == 1 else "defects"
+    assert f"\n{count} {word}, {count} of them fatal\n" in out
     assert out.count("fatal: ") == count
     assert json.loads((tmp_path / "card/card.json").read_text())["splits"]["train"]["images"] == 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import REPOSITORY
 
 from centernet import cli as centernet_cli
 from experiments import cli as experiments_cli
@@ -20,6 +21,7 @@ COMMANDS = {
         "export",
         "check-data",
         "convert",
+        "config",
         "draw-batch",
     ),
     "experiments": (
@@ -83,6 +85,37 @@ def test_a_mistake_is_one_line_and_status_2_and_leaves_nothing(
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1
     assert not list((own_data / "out").glob("*.safetensors"))
+
+
+TYPED = {
+    "centernet train: there is no option --confg; did you mean --config?": ["train", "--confg=x"],
+    "centernet train: what is extra?": ["train", "extra"],
+    "argument --batch: a whole number above 0, got '-2'": ["predict", "--batch", "-2"],
+    "invalid choice: 'trian'": ["trian"],
+    "arguments are required: --weights, --data": ["evaluate"],
+    "experiments search: there is no option --trails; did you mean --trials?": [
+        "search", "--space", "x", "--trails", "3",
+    ],
+    "argument --why: needs some words": ["rollback", "--why", " "],
+    "argument --port: a port from 1 to 65535, got '99999'": ["ui", "--port", "99999"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", TYPED)
+def test_a_typing_mistake_is_one_line_too(message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = TYPED[message][0] in (*COMMANDS["centernet"], "trian")
+    with pytest.raises(SystemExit) as end:
+        (centernet_cli if ours else experiments_cli).main(TYPED[message])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_make_refuses_a_variable_that_a_target_does_not_have() -> None:
+    make = ["make", "-n", "search"]
+    done = subprocess.run([*make, "TRIAL=2"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2 and "make search has no TRIAL: it has DATA" in done.stderr
+    done = subprocess.run([*make, "TRIALS=2"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and "--trials 2" in done.stdout
 
 
 def test_check_data_names_every_defect(
@@ -161,6 +194,17 @@ def test_wandb_logs_offline(data: Path, tmp_path: Path) -> None:
     assert "epoch 1/1" in done.stdout, done.stderr
     runs = list((tmp_path / "o" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(runs) == 1 and runs[0].stat().st_size > 0
+
+
+def test_wandb_without_an_account_is_one_line(tmp_path: Path, data: Path) -> None:
+    words = ["train", "--log", "wandb", "--data", str(data), "--output", str(tmp_path / "o")]
+    done = subprocess.run(
+        [sys.executable, "-m", "centernet.cli", *words],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "WANDB_MODE": "online"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "epoch" not in done.stdout
+    assert done.stderr.startswith("centernet: --log wandb: ") and done.stderr.count("\n") == 1
 
 
 def test_experiments_refuses_mistakes_in_one_line(

@@ -13,7 +13,7 @@ WEIGHT = "{type: float, low: 0.02, high: 2, log: true}"
 UNWISE = {
     "all three loss weights vary": f"parameters: {{loss.heatmap_weight: {WEIGHT}, loss.size_weight: {WEIGHT}, loss.offset_weight: {WEIGHT}}}",
     "loss.size_weight: 0.02 to 2 on a linear scale": "parameters: {loss.size_weight: {type: float, low: 0.02, high: 2}}",
-    "the first 10 of 8 trials are drawn at random": f"parameters: {{{SIGMA}}}\nbudget: {{trials: 8}}",
+    "its first 10 trials are drawn at random, and there are 8": f"parameters: {{{SIGMA}}}\nbudget: {{trials: 8}}",
     "n_warmup_steps 30 is not below the 30 epochs": f"parameters: {{{SIGMA}}}\npruner: {{name: median, n_warmup_steps: 30}}",
     "min_resource 40 is not below": f"parameters: {{{SIGMA}}}\npruner: {{name: halving, min_resource: 40}}",
     "hyperband has 4 brackets here; 20 trials are few, 24 would do": f"parameters: {{{SIGMA}}}\npruner: hyperband",

@@ -16,6 +16,7 @@ from journey import run, tracker_of
 from centernet.errors import UserError
 from experiments import exam, promote, study
 from experiments.checks import CHECKS, Examined, first_failure
+from experiments.outcome import judged
 from experiments.promote import Candidate
 from experiments.registry import Registry
 from experiments.settings import Check, Settings, load
@@ -91,6 +92,10 @@ def test_the_first_is_promoted_an_unsure_one_is_refused_and_a_sure_one_takes_its
     assert two.champion is not None and two.champion.version == one.version.version
     again = promote.promote(apart, candidate(apart, first))
     assert again.version == two.version and not again.moved  # it is decided once
+    assert judged(again, "champion") == [
+        f"Model    {two.version.name} version 2 is registered; champion is version 1; "
+        f"decided earlier: {two.decision.why}"
+    ]
     sided(monkeypatch, 0.1)
     assert not promote.promote(apart, candidate(apart, first)).moved
     by_hand = promote.promote(apart, candidate(apart, first), by_hand=True)

@@ -102,7 +102,7 @@ BAD = {
     "choices: expected a list": "parameters: {loss.size_loss: {type: categorical}}",
     "nothing varies": "parameters: {optim.lr: 1.0e-3}",
     "expected at least one": "sampler: tpe",
-    "paramters is not a section; did you mean parameters?": "paramters: {}",
+    "a search space has no paramters; did you mean parameters?": "paramters: {}",
     "enqueue: loss.size_weight is not varied": f"parameters: {{{GOOD}}}\nenqueue: [{{loss.size_weight: 1.0}}]",
     "enqueue: optim.lr: 5.0 is outside": f"parameters: {{{GOOD}}}\nenqueue: [{{optim.lr: 5.0}}]",
     "budget: trails is not a limit; did you mean trials?": f"parameters: {{{GOOD}}}\nbudget: {{trails: 3}}",

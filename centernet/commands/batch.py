@@ -13,10 +13,13 @@ from centernet.assemble import make_loader
 from centernet.checkpoint import write_bytes
 from centernet.commands.given import given_config
 from centernet.dataset.coco import read_training
+from centernet.errors import UserError
 
 
 def draw_batch(options: argparse.Namespace) -> int:
     """Draw the first batch of an epoch: augmented images, boxes, target heatmaps."""
+    if options.output.suffix.lower() != ".png":
+        raise UserError(f"--output {options.output}: the name of a PNG file ends in .png")
     config = given_config(options, {"data.workers": 0})
     training.check(config)
     split, _ = read_training(Path(str(config.data.folder)))

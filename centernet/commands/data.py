@@ -25,6 +25,8 @@ def check_data(options: argparse.Namespace) -> int:
     from centernet.card import data_card  # late: matplotlib takes a second
 
     seen = network(options)
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)  # now: it may not be allowed
     kind = formats.detect(options.folder)
     splits, problems = read(options.folder)
     console = Console()
@@ -38,7 +40,8 @@ def check_data(options: argparse.Namespace) -> int:
         print(f"{problem.kind}: {problem}")
     fatal, notes = (sum(one.kind == kind for one in problems) for kind in ("fatal", "note"))
     more = f", and {notes} notes" if notes else ""
-    print(f"{len(problems) - notes} defects, {fatal} of them fatal{more}")
+    count = len(problems) - notes
+    print(f"{count} {'defect' if count == 1 else 'defects'}, {fatal} of them fatal{more}")
     if options.output:
         keep(card, picture, options.output)
     return 2 if fatal else 0

@@ -19,7 +19,7 @@ def export(options: argparse.Namespace) -> int:
         raise UserError(f"--output {options.output}: the name of an ONNX file ends in .onnx")
     if options.weights.suffix.lower() == ".onnx":
         raise UserError(f"{options.weights}: is ONNX already; --weights takes a .safetensors file")
-    files = [file for file in sources.find([str(options.images)]) if not sources.is_video(file)]
+    files = [file for file in sources.behind(str(options.images)) if not sources.is_video(file)]
     if not files:
         raise UserError(f"{options.images}: no image in this folder")
     detector = Detector.load(options.weights)

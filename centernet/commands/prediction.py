@@ -29,14 +29,16 @@ ENOUGH = 0.9  # of the frames that a video says it has: some count roughly
 
 def predict(options: argparse.Namespace) -> int:
     """Detect objects in images and videos; 2 if one of them could not be read."""
-    files = sources.find(options.sources)
+    files, missing = sources.find(options.sources)
     targets = dict(zip(files, output_files(files, options.output), strict=True))
     finder = open_finder(options.weights, device=options.device)
     if options.shown is None:
         options.shown = 0.0 if options.json else draw.SHOWN
-    if not options.json:
+    if files and not options.json:
         options.output.mkdir(parents=True, exist_ok=True)
-    broken = 0
+    for error in missing:
+        print(f"centernet: {one_line(str(error))}", file=sys.stderr, flush=True)
+    broken = len(missing)
     for are_videos, group in groupby(files, key=sources.is_video):
         part = list(group)
         for error in (watch if are_videos else look)(finder, part, targets, options):

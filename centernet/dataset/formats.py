@@ -33,6 +33,8 @@ NEEDED = {
 
 def detect(folder: Path) -> str:
     """The key of FORMATS that a folder is in; UserError if it is in none."""
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; the data folder is wanted that it lies in")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such data folder")
     for name, one in FORMATS.items():
