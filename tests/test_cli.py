@@ -60,6 +60,8 @@ def test_help_answers_at_once_without_heavy_imports(words: list[str]) -> None:
         times.append(time.monotonic() - started)
         assert done.returncode == 0, done.stderr
         assert "usage:" in done.stdout
+        if times[-1] < 0.5:
+            break  # else the machine may have been busy
     assert min(times) < 0.5
 
 

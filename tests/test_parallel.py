@@ -79,6 +79,7 @@ def test_what_happened_was_said(pair: Path) -> None:
     assert "interrupted (no epoch for 0.3 minutes); it goes on from its checkpoint" in out
 
 
+@pytest.mark.slow
 def test_processes_that_open_an_empty_store_at_once_all_succeed(home: Path) -> None:
     code = (
         "from pathlib import Path; from experiments.settings import load; "
