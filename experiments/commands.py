@@ -116,8 +116,19 @@ def ui(options: argparse.Namespace) -> int:
         raise UserError(f"the runs are on a server; its UI is {own.tracking_uri}")
     port = free_port(options.port or own.ui_port, "make ui")
     connect(own)
-    print(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C stops it)", flush=True)
+    address = f"http://127.0.0.1:{port}"
+    print(f"MLflow UI: {address} (Ctrl-C stops it){runs_page(own, address)}", flush=True)
     become_ui(own, port)
+
+
+def runs_page(own: Settings, address: str) -> str:
+    """Where the runs of the study searched last are; empty where there is none yet."""
+    try:
+        ours = study.load_study(own, None)
+    except UserError:
+        return ""
+    page = f"{address}/#/experiments/{Tracker.of(own, ours).experiment}/runs"
+    return f"\n{ours.study_name}: {page}"
 
 
 def become_ui(own: Settings, port: int) -> NoReturn:

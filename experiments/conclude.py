@@ -22,7 +22,9 @@ def hold_finals(
     if study.best_trial(shared.study) is None:
         return None
     if count == 0:
-        console.print("\nFinals   skipped: the best trial may be a lucky one (--finalists 3)")
+        console.print(
+            "\nFinals   skipped: the best trial may be a lucky one (make search ... FINALISTS=3)"
+        )
         return None
     finals, budget = open_finals(shared, count, seeds)
     console.print(

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -234,6 +235,11 @@ def row(trial: Any) -> Progress:
     )
 
 
+def nearer(text: str) -> str:
+    """A path, or a URI with one, as it is typed in this folder."""
+    return text.replace(f"{Path.cwd()}/", "")
+
+
 def introduction(
     name: str,
     space: SearchSpace,
@@ -254,8 +260,8 @@ def introduction(
     return (
         f"Study    {name}: {budget}, {methods}{beside}\n"
         f"Varies   {', '.join(space.parameters)}\n"
-        f"Data     {base.data.folder}: {len(train)} train, {len(val)} val images, "
+        f"Data     {nearer(str(base.data.folder))}: {len(train)} train, {len(val)} val images, "
         f"{one_line(classes)}{note}\n"
         f"Model    {base.model.backbone}, {size}, {base.train.epochs} epochs a trial\n"
-        f"Logged   {without_passwords(own.tracking_uri)} (make ui)\n"
+        f"Logged   {nearer(without_passwords(own.tracking_uri))} (make ui)\n"
     )
