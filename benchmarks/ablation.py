@@ -71,6 +71,8 @@ TABLES = {
             "regression under the Gaussian": {"targets.regression": "gaussian"},
             "neck deconv": {"model.neck": "deconv"},
             "neck dla_up": {"model.neck": "dla_up"},
+            "neck dla_up, 40 wide": {"model.neck": "dla_up", "model.channels": 40},
+            "neck dla_up, 32 wide": {"model.neck": "dla_up", "model.channels": 32},
             "no EMA": {"train.ema_decay": 0.0},
             "no augmentation": PLAIN,
             "flip, scale and shift only": GEOMETRY,

@@ -61,9 +61,7 @@ def test_each_trains_a_step_with_every_size_loss_and_is_the_same_from_its_file(
     torch.stack([*totals.values()]).mean().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    torch.nn.utils.clip_grad_norm_(
-        net.parameters(), 1.0
-    )  # untrained, deep ones have huge gradients
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)  # huge in deep ones, untrained
     torch.optim.SGD(net.parameters(), lr=1e-3).step()
     checkpoint.write(tmp_path / "w.safetensors", net.state_dict(), own)
     with torch.no_grad():
