@@ -211,11 +211,12 @@ For example:
 
     serve = command(commands, "serve", "MLflow's scoring server, on 127.0.0.1")
     serve.add_argument("--port", type=port, metavar="N", help="default: serve_port of mlflow.yaml")
-    for one in (predict, serve):
+    for one, also in ((predict, "a weights file, "), (serve, "")):
         one.add_argument(
             "--weights",
             metavar="MODEL",
-            help="models:/NAME@ALIAS or models:/NAME/VERSION (default: the last study's champion)",
+            help=f"{also}models:/NAME@ALIAS or models:/NAME/VERSION (default: the champion of the "
+            "study searched last)",
         )
 
 
