@@ -23,7 +23,7 @@ def hold_finals(
         return None
     if count == 0:
         console.print(
-            "\nFinals   skipped: the best trial may be a lucky one (FINALISTS=3 tries)"
+            "\nFinals   skipped: the best trial may be a lucky one (FINALISTS=3 would tell)"
         )
         return None
     finals, budget = open_finals(shared, count, seeds)
