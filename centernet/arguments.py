@@ -27,8 +27,8 @@ class Parser(argparse.ArgumentParser):
         if left:
             known = [option for action in self._actions for option in action.option_strings]
             name = left[0].partition("=")[0]
-            self.error(f"there is no option {name}{did_you_mean(name, known)}" if name[0] == "-"
-                       else f"what is {left[0]}?")  # fmt: skip
+            self.error(f"there is no option {name}{did_you_mean(name, known)}"
+                       if name.startswith("-") else f"what is {left[0] or repr('')}?")  # fmt: skip
         return found, left
 
 

@@ -92,6 +92,8 @@ def test_a_mistake_is_one_line_and_status_2_and_leaves_nothing(
 TYPED = {
     "centernet train: there is no option --confg; did you mean --config?": ["train", "--confg=x"],
     "centernet train: what is extra?": ["train", "extra"],
+    "centernet train: what is ''?": ["train", ""],  # a shell's variable that is not set
+    "centernet train: what is =3?": ["train", "=3"],
     "argument --batch: a whole number above 0, got '-2'": ["predict", "--batch", "-2"],
     "invalid choice: 'trian'": ["trian"],
     "arguments are required: --weights, --data": ["evaluate"],
