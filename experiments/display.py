@@ -1,6 +1,7 @@
 """What a search looks like on the screen: a live table on a terminal, a line a step elsewhere."""
 
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -236,8 +237,8 @@ def row(trial: Any) -> Progress:
 
 
 def nearer(text: str) -> str:
-    """A path, or a URI with one, as it is typed in this folder."""
-    return text.replace(f"{Path.cwd()}/", "")
+    """A path, or the URI of an SQLite file, as it is typed in this folder."""
+    return re.sub(rf"^(sqlite:///)?{re.escape(str(Path.cwd()))}/", r"\1", text)
 
 
 def introduction(

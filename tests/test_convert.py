@@ -10,7 +10,7 @@ import pytest
 from writers import WRITERS
 
 from centernet import cli
-from centernet.dataset import coco, convert, formats, voc, yolo
+from centernet.dataset import coco, convert, formats, yolo
 from centernet.dataset.split import SPLITS, Split
 from centernet.errors import UserError
 from experiments.manifest import current, manifest
@@ -160,18 +160,6 @@ def test_a_broken_annotation_is_one_line_with_its_file(rule: str, spoilt: Any) -
     assert "train-0001.xml: " in str(error.value) and "\n" not in str(error.value)
 
 
-def test_names_of_voc_may_have_spaces_and_flags_behind_them(spoilt: Any) -> None:
-    folder = spoilt("Pascal VOC")
-    file = folder / "ImageSets/Main/train.txt"
-    before, (first, second, *others) = coco.read(folder, "train"), file.read_text().split()
-    for old, new in ((first, "photo 1"), (second, "two  words")):
-        (folder / f"Annotations/{old}.xml").rename(folder / f"Annotations/{new}.xml")
-        (folder / f"JPEGImages/{old}.jpg").rename(folder / f"JPEGImages/{new}.jpg")
-    lines = ["photo 1", "two  words -1", *(f"{name}  1" for name in others)]
-    file.write_text("\n".join(lines))
-    assert coco.read(folder, "train").fingerprint == before.fingerprint
-
-
 def test_an_image_set_names_files_not_paths(spoilt: Any) -> None:
     folder = spoilt("Pascal VOC")
     (folder / "ImageSets/Main/train.txt").write_text("../../etc/passwd\n")
@@ -303,8 +291,3 @@ def test_the_size_of_an_xml_that_is_not_the_file_s_is_named(spoilt: Any) -> None
     xml.write_text(xml.read_text().replace("<width>128", "<width>130"))
     with pytest.raises(UserError, match=r"val-0002\.xml: image 3 .*: is 128x96, .* 130x96"):
         coco.read(folder, "val")
-
-
-def test_parsing_is_not_misled_by_an_encoding() -> None:
-    with pytest.raises(ValueError, match="not XML"):
-        voc.parse(b'<?xml version="1.0" encoding="no-such"?><annotation/>')

@@ -1,5 +1,6 @@
 """Pascal VOC and YOLO folders are taken as they are by every command that takes data."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from conftest import tiny_values, untrained
 from writers import WRITERS
 
 from centernet import cli
-from centernet.dataset import coco, formats
+from centernet.dataset import coco, formats, voc
 from centernet.dataset.split import SPLITS
 from centernet.errors import UserError
 from experiments import cli as experiments_cli
@@ -127,3 +128,22 @@ def test_a_yolo_folder_whose_test_images_are_named_but_not_there_has_none(
     file.write_text(file.read_text().replace("../test/images", "images/tset"))  # mistyped
     with pytest.raises(UserError, match="test: there is no images/tset"):
         coco.read(folder, "test")
+
+
+def test_parsing_is_not_misled_by_an_encoding() -> None:
+    with pytest.raises(ValueError, match="not XML"):
+        voc.parse(b'<?xml version="1.0" encoding="no-such"?><annotation/>')
+
+
+def test_names_of_voc_may_have_spaces_and_flags_behind_them(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(folders["Pascal VOC"], tmp_path / "own"))
+    file = folder / "ImageSets/Main/train.txt"
+    before, (first, second, *others) = coco.read(folder, "train"), file.read_text().split()
+    for old, new in ((first, "photo 1"), (second, "two  words")):
+        (folder / f"Annotations/{old}.xml").rename(folder / f"Annotations/{new}.xml")
+        (folder / f"JPEGImages/{old}.jpg").rename(folder / f"JPEGImages/{new}.jpg")
+    lines = ["photo 1", "two  words -1", *(f"{name}  1" for name in others)]
+    file.write_text("\n".join(lines))
+    assert coco.read(folder, "train").fingerprint == before.fingerprint

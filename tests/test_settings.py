@@ -4,6 +4,7 @@ import pytest
 
 from centernet.errors import UserError, without_passwords
 from centernet.lock import exclusive
+from experiments.display import nearer
 from experiments.settings import load
 
 
@@ -47,3 +48,21 @@ def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path: Path) -> None:
             pass
     with exclusive(tmp_path / "lock", busy="taken"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("here", "text", "told"),
+    [
+        ("/here", "/here/a/b", "a/b"),
+        ("/here", "sqlite:////here/runs/mlflow.db", "sqlite:///runs/mlflow.db"),
+        ("/here", "/var/here/a", "/var/here/a"),
+        ("/here", "file:///here/a", "file:///here/a"),
+        ("/", "http://host:5000", "http://host:5000"),
+        ("/", "sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+    ],
+)
+def test_only_what_lies_in_this_folder_is_told_without_it(
+    here: str, text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "cwd", lambda: Path(here))
+    assert nearer(text) == told
