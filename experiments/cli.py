@@ -222,7 +222,9 @@ For example:
 
 def natural(text: str) -> int:
     """A whole number from 0."""
-    return 0 if text == "0" else positive(text)
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0, got {text!r}")
+    return int(text)
 
 
 def hours(text: str) -> float:

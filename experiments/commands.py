@@ -127,8 +127,10 @@ def runs_page(own: Settings, address: str) -> str:
         ours = study.load_study(own, None)
     except UserError:
         return ""
-    page = f"{address}/#/experiments/{Tracker.of(own, ours).experiment}/runs"
-    return f"\n{ours.study_name}: {page}"
+    known = connect(own).get_experiment_by_name(ours.study_name)
+    if known is None or known.lifecycle_stage != "active":  # whoever deleted it wants it gone
+        return ""
+    return f"\n{ours.study_name}: {address}/#/experiments/{known.experiment_id}/runs"
 
 
 def become_ui(own: Settings, port: int) -> NoReturn:

@@ -1,6 +1,7 @@
 """Every defect of a data set is named with its file and id."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,17 @@ def test_two_files_of_one_split_are_one_line(data: Path, tmp_path: Path) -> None
         shutil.copy(data / "train.json", tmp_path / f"annotations/instances_train{year}.json")
     with pytest.raises(UserError, match=r"two files for train: .*2014.json and .*; leave one"):
         coco.read(tmp_path, "train")
+
+
+def test_one_id_for_all_annotations_is_read_in_no_time(edit: Any) -> None:
+    def alike(tree: dict[str, Any]) -> None:
+        first, images = tree["annotations"][0], tree["images"]
+        tree["annotations"] = [
+            first | {"id": 0, "image_id": images[n % len(images)]["id"], "bbox": [1, 1, 1 + n / 999, 9]}
+            for n in range(20_000)
+        ]  # fmt: skip
+
+    folder = edit(alike)
+    started = time.process_time()
+    assert coco.read(folder, "train").frequencies().sum() == 20_000
+    assert time.process_time() - started < 5

@@ -147,3 +147,16 @@ def test_names_of_voc_may_have_spaces_and_flags_behind_them(
     lines = ["photo 1", "two  words -1", *(f"{name}  1" for name in others)]
     file.write_text("\n".join(lines))
     assert coco.read(folder, "train").fingerprint == before.fingerprint
+
+
+def test_a_yolo_list_may_be_a_link_and_name_an_image_twice(data: Path, tmp_path: Path) -> None:
+    folder = WRITERS["YOLO"]([coco.read(data, split) for split in SPLITS], tmp_path / "own")
+    before = coco.read(folder, "train")
+    files = [record.file for record in before.records]
+    (files[0].parent / "again.jpg").symlink_to(files[0])
+    own = files[0].parent / "list.txt"
+    own.write_text("\n".join(file.name for file in [*files, files[0].parent / "again.jpg"]))
+    (folder / "train.txt").symlink_to(own)
+    tree = yaml.safe_load((folder / "data.yaml").read_text())
+    (folder / "data.yaml").write_text(yaml.safe_dump(tree | {"train": "train.txt"}))
+    assert coco.read(folder, "train").fingerprint == before.fingerprint

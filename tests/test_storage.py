@@ -10,9 +10,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 from postgres import Postgres
 
+from experiments.commands import runs_page
 from experiments.settings import Settings
 from experiments.study.storage import MOST, Storage, open_storage, seldom
-from experiments.tracking import connect
+from experiments.tracking import Tracker, connect
 
 RATE = FloatDistribution(1e-4, 1e-1, log=True)
 SIZE = IntDistribution(1, 9, step=2)
@@ -155,3 +156,15 @@ def test_a_store_is_told_once_to_wait_less_for_the_disk(settings: Settings) -> N
     assert list(engines[0].pool.dispatch.connect).count(seldom) == 1
     with engines[0].connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 1
+
+
+def test_the_ui_names_the_page_of_the_last_study_and_restores_none(settings: Settings) -> None:
+    assert runs_page(settings, "http://x") == ""
+    optuna.create_study(study_name="s", storage=open_storage(settings))
+    assert runs_page(settings, "http://x") == ""  # it has no runs yet
+    tracker = Tracker(settings, "s", "i")
+    page = f"\ns: http://x/#/experiments/{tracker.experiment}/runs"
+    assert runs_page(settings, "http://x") == page
+    tracker.client.delete_experiment(tracker.experiment)
+    assert runs_page(settings, "http://x") == ""
+    assert tracker.client.get_experiment(tracker.experiment).lifecycle_stage == "deleted"

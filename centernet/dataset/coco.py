@@ -121,13 +121,16 @@ def _annotations(
     """Usable annotations by image id; what is wrong with the others goes to `problems`."""
     truths = {id: _Truth() for id in rows}
     known = {row.get("id") for row in source.tree["images"] if _is_int(row.get("id"))}
-    seen: dict[int, list[Any]] = {}  # what each annotation says, by its id
+    ids: set[int] = set()
+    seen: dict[tuple[int, int], list[Any]] = {}  # what annotations say, by their id and image
     for row in source.tree["annotations"]:
-        problem = _defect(row, rows, category_ids, known, seen)
+        problem = _defect(row, rows, category_ids, known, ids, seen)
         if problem:
             problems.append(Problem(source.place(row), *problem))
         if _is_int(row.get("id")):
-            seen.setdefault(row["id"], []).append(_said(row))
+            ids.add(row["id"])
+        if _is_int(row.get("id")) and _is_int(row.get("image_id")):
+            seen.setdefault((row["id"], row["image_id"]), []).append(_said(row))
         if (problem and problem not in USED) or row["image_id"] not in rows:
             continue
         _, clipped = _corners(row["bbox"], rows[row["image_id"]])
@@ -147,7 +150,7 @@ USED = (CLIPPED, SHARED)  # although something is wrong with them
 
 
 def _said(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row.get("image_id"), row.get("category_id"), row.get("bbox")
+    return row.get("category_id"), row.get("bbox")
 
 
 def _defect(
@@ -155,13 +158,14 @@ def _defect(
     rows: dict[int, dict[str, Any]],
     category_ids: list[int],
     known: set[int],
-    seen: dict[int, list[Any]],
+    ids: set[int],
+    seen: dict[tuple[int, int], list[Any]],
 ) -> tuple[str, bool] | None:
     """The rule that an annotation breaks, and whether that is fatal."""
     id, image, box = (row.get(key) for key in ("id", "image_id", "bbox"))
     if not (_is_int(id) and _is_int(image)):
         return "needs a whole id and image_id", True
-    if _said(row) in seen.get(row["id"], []):
+    if _said(row) in seen.get((row["id"], row["image_id"]), []):
         return "the annotation is given twice, the first is used", False
     if image not in known:
         return "its image is not in the file", True
@@ -173,7 +177,7 @@ def _defect(
         return f"iscrowd is {row['iscrowd']!r}, not 0 or 1", True
     if image not in rows:
         return None
-    return _box_defect(box, rows[image]) or (SHARED if id in seen else None)
+    return _box_defect(box, rows[image]) or (SHARED if id in ids else None)
 
 
 def _box_defect(box: list[float], image: dict[str, Any]) -> tuple[str, bool] | None:

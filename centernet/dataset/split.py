@@ -75,10 +75,14 @@ class Split:
 
 
 def passed_over(problems: Iterable[Problem]) -> str:
-    """`2 defects skipped, 1 notes`, of problems that are not fatal; empty if there is none."""
+    """`2 defects skipped, 1 note`, of problems that are not fatal; empty if there is none."""
     count = Counter(problem.kind for problem in problems)
-    words = {"skipped": "defects skipped", "note": "notes"}
-    return ", ".join(f"{count[kind]} {text}" for kind, text in words.items() if count[kind])
+    words = {"skipped": ("defect skipped", "defects skipped"), "note": ("note", "notes")}
+    return ", ".join(
+        f"{count[kind]} {one if count[kind] == 1 else many}"
+        for kind, (one, many) in words.items()
+        if count[kind]
+    )
 
 
 def refuse(problems: list[Problem]) -> None:

@@ -83,7 +83,7 @@ def listed(file: Path) -> list[str]:
         raise UserError(f"{file}: {reason}") from None
     there = {xml.stem for xml in (file.parents[2] / "Annotations").glob("*.xml")}
     whole = [line.strip() for line in lines if line.strip()]
-    stems = [name if name in there else re.sub(r"\s+(-1|0|1)$", "", name) for name in whole]
+    stems = [name if name in there else re.sub(r"\s+-?\d+$", "", name) for name in whole]
     for stem in stems:
         if Path(stem).name != stem:
             raise UserError(f"{file}: {stem}: names of images, without folders, are expected")

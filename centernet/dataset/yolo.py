@@ -149,12 +149,16 @@ def _listed(folder: Path, file: Path) -> Iterator[Path]:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{file}: not a readable text file") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            image = inside(folder, line.strip(), base=file.parent)
-            if image is None:
-                rule = f"there is no {line.strip()} in the data folder"
-                raise UserError(f"{file}: line {number}: {rule}")
+    seen: set[Path] = set()  # a link and what it leads to are one image
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line:
+            continue
+        image = inside(folder, line, base=file.parent)
+        image = image or inside(folder, line, base=file.resolve().parent)
+        if image is None:
+            raise UserError(f"{file}: line {number}: there is no {line} in the data folder")
+        if image.resolve() not in seen:
+            seen.add(image.resolve())
             yield image
 
 
