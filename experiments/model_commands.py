@@ -135,7 +135,7 @@ def free_port(port: int, command: str) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
+        except OSError:
             raise UserError(f"port {port} is taken; {command} PORT={port % 65535 + 1}") from None
     return port
 

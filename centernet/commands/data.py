@@ -13,7 +13,7 @@ from rich.text import Text
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, formats, images
 from centernet.dataset.card import SEARCHED, STRIDES
-from centernet.dataset.split import Problem, Split, check_disjoint
+from centernet.dataset.split import Problem, Split, check_disjoint, passed_over
 from centernet.errors import UserError, one_line
 from centernet.presets import load
 
@@ -38,9 +38,9 @@ def check_data(options: argparse.Namespace) -> int:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for problem in problems:
         print(f"{problem.kind}: {problem}")
-    fatal, notes = (sum(one.kind == kind for one in problems) for kind in ("fatal", "note"))
-    more = f", and {notes} notes" if notes else ""
-    count = len(problems) - notes
+    notes = [one for one in problems if one.note]
+    more = f", and {passed_over(notes)}" if notes else ""
+    fatal, count = sum(one.fatal for one in problems), len(problems) - len(notes)
     print(f"{count} {'defect' if count == 1 else 'defects'}, {fatal} of them fatal{more}")
     if options.output:
         keep(card, picture, options.output)

@@ -74,7 +74,7 @@ def read(folder: Path, name: str) -> Source:
 def listed(file: Path) -> list[str]:
     """The names in an image set; UserError where it cannot be read.
 
-    VOC's own sets may have 1, 0 or -1 behind a name, which says nothing here.
+    A number behind a name (VOC's sets of a class have 1, 0 or -1 there) says nothing here.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
