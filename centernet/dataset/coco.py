@@ -122,15 +122,15 @@ def _annotations(
     truths = {id: _Truth() for id in rows}
     known = {row.get("id") for row in source.tree["images"] if _is_int(row.get("id"))}
     ids: set[int] = set()
-    seen: dict[tuple[int, int], list[Any]] = {}  # what annotations say, by their id and image
+    seen: set[tuple[Any, ...]] = set()  # all that annotations say
     for row in source.tree["annotations"]:
-        problem = _defect(row, rows, category_ids, known, ids, seen)
+        said = _said(row)
+        problem = _defect(row, rows, category_ids, known, ids, said in seen)
+        seen.add(said)
         if problem:
             problems.append(Problem(source.place(row), *problem))
         if _is_int(row.get("id")):
             ids.add(row["id"])
-        if _is_int(row.get("id")) and _is_int(row.get("image_id")):
-            seen.setdefault((row["id"], row["image_id"]), []).append(_said(row))
         if (problem and problem not in USED) or row["image_id"] not in rows:
             continue
         _, clipped = _corners(row["bbox"], rows[row["image_id"]])
@@ -150,7 +150,10 @@ USED = (CLIPPED, SHARED)  # although something is wrong with them
 
 
 def _said(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row.get("category_id"), row.get("bbox")
+    """Id, image, category and box, as a set can hold them."""
+    box: Any = row.get("bbox")
+    names = (repr(row.get(key)) for key in ("id", "image_id", "category_id"))
+    return *names, tuple(box) if _is_box(box) else repr(box)
 
 
 def _defect(
@@ -159,13 +162,13 @@ def _defect(
     category_ids: list[int],
     known: set[int],
     ids: set[int],
-    seen: dict[tuple[int, int], list[Any]],
+    twice: bool,
 ) -> tuple[str, bool] | None:
     """The rule that an annotation breaks, and whether that is fatal."""
     id, image, box = (row.get(key) for key in ("id", "image_id", "bbox"))
     if not (_is_int(id) and _is_int(image)):
         return "needs a whole id and image_id", True
-    if _said(row) in seen.get((row["id"], row["image_id"]), []):
+    if twice:
         return "the annotation is given twice, the first is used", False
     if image not in known:
         return "its image is not in the file", True
