@@ -51,7 +51,7 @@ def _pretrained(value: object) -> object:
 class Model(Section):
     """Backbone, neck and heads."""
 
-    backbone: str = "resnet18"  # a key of BACKBONES, or timm/NAME
+    backbone: str = "resnet18"  # a key of BACKBONES, or timm/NAME (extra timm)
     pretrained: Annotated[Literal[False] | str, BeforeValidator(_pretrained)] = (
         False  # initial weights of the backbone: imagenet, or a file; of a detector: all that fits
     )

@@ -72,16 +72,27 @@ def parallel(model: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
 
 def synchronise(model: nn.Module) -> None:
     """Let its batch norms see the batches of all processes; their names and tensors stay."""
-    from timm.layers import BatchNormAct2d, convert_sync_batchnorm  # late: a slow import
-
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     if next(model.parameters()).device.type == "cuda":
-        convert_sync_batchnorm(model)
+        on_gpus(model, activated=any(map(activates, norms)))
         return
-    for module in model.modules():  # torch's own works on GPUs only
-        if isinstance(module, BatchNormAct2d):
-            module.__class__ = SharedBatchNormAct
-        elif isinstance(module, nn.BatchNorm2d):
-            module.__class__ = SharedBatchNorm
+    for norm in norms:  # torch's own works on GPUs only
+        norm.__class__ = SharedBatchNormAct if activates(norm) else SharedBatchNorm
+
+
+def activates(norm: nn.BatchNorm2d) -> bool:
+    """Whether it is one of timm's, which has an activation behind it."""
+    return hasattr(norm, "act")
+
+
+def on_gpus(model: nn.Module, *, activated: bool) -> None:
+    """The same by torch's kernels, which timm puts into its own norms."""
+    if activated:
+        from timm.layers import convert_sync_batchnorm  # late: only networks of timm need it
+
+        convert_sync_batchnorm(model)
+    else:
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch's
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

@@ -21,9 +21,11 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 from PIL import Image
 
 import centernet
+from centernet import checkpoint
+from centernet.backbones import TIMM
+from centernet.checkpoint import BEST
 from centernet.errors import UserError
 from centernet.geometry import PADDING
-from centernet.checkpoint import BEST
 from experiments import serving
 from experiments.tracking.run import WEIGHTS
 from experiments.settings import Settings
@@ -35,7 +37,7 @@ OUTPUT = {
 }  # fmt: skip
 VALUE, DECISION, REPLACED = "val_AP", "decision", "replaced"  # tags
 PACKAGES = (
-    "mlflow", "torch", "torchvision", "timm", "safetensors", "numpy", "pillow", "pydantic",
+    "mlflow", "torch", "torchvision", "safetensors", "numpy", "pillow", "pydantic",
     "opencv-python-headless", "pandas", "pyyaml",
 )  # fmt: skip
 
@@ -217,11 +219,19 @@ def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -
             python_model=serving.__file__,
             artifacts={"weights": str(weights)},
             code_paths=[str(Path(centernet.__file__).parent)],
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in PACKAGES],
+            pip_requirements=requirements(weights),
             signature=signature,
             input_example=example(),
         )
     return str(info.model_uri)
+
+
+def requirements(weights: Path) -> list[str]:
+    """The packages that a model of these weights needs, each as it is here."""
+    _, record = checkpoint.read(weights)
+    theirs = record["model"]["backbone"].startswith(TIMM)
+    packages = (*PACKAGES, "timm") if theirs else PACKAGES
+    return [f"{name}=={metadata.version(name)}" for name in packages]
 
 
 def example() -> pd.DataFrame:

@@ -41,7 +41,7 @@ def torchrun(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("backbone", "limit"),  # with torch's norms, and with timm's
-    [("slim", 1e-11), pytest.param("efficientnet_lite0", 1e-7, marks=pytest.mark.slow)],
+    [("slim", 1e-11), pytest.param("timm/test_efficientnet", 1e-7, marks=pytest.mark.slow)],
 )
 def test_two_processes_have_the_losses_gradients_weights_and_detections_of_one(
     backbone: str, limit: float, data: Path

@@ -26,10 +26,12 @@ pytestmark = pytest.mark.slow
 EACH = [
     *itertools.product(BACKBONES, NECKS, [4]),
     *itertools.product(["efficientnet_lite2"], NECKS, [8]),  # of `--config default`
+    ("timm/swin_tiny_patch4_window7_224", "pyramid", 4),
+    ("timm/vit_tiny_patch16_224", "pyramid", 4),
 ]
 EXPORTED = {
     "slim", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf",
-    "efficientnet_lite2", "dla34", "hourglass52",
+    "efficientnet_lite2", "dla34", "hourglass52", "timm/vit_tiny_patch16_224",
 }  # fmt: skip
 
 

@@ -13,12 +13,13 @@ from unittest.mock import patch
 import pytest
 from journey import run, tracker_of
 
+from centernet import checkpoint
 from centernet.errors import UserError
 from experiments import exam, promote, study
 from experiments.checks import CHECKS, Examined, first_failure
 from experiments.outcome import judged
 from experiments.promote import Candidate
-from experiments.registry import Registry
+from experiments.registry import Registry, requirements
 from experiments.settings import Check, Settings, load
 from experiments.tracking import connect
 
@@ -242,3 +243,11 @@ def test_a_machine_too_slow_to_check_a_model_decides_nothing(
     with pytest.raises(UserError, match="nothing was decided; the same command asks again"):
         first_failure(examined, ["loads"])
     assert registry.get(version.version).tags == version.tags
+
+
+def test_a_model_asks_for_timm_only_if_its_backbone_is_one_of_timm(tmp_path: Path) -> None:
+    for backbone, wanted in (("slim", False), ("timm/resnet10t", True)):
+        file = tmp_path / "weights.safetensors"
+        checkpoint.write(file, {}, {"kind": "weights", "model": {"backbone": backbone}})
+        names = [one.partition("==")[0] for one in requirements(file)]
+        assert ("timm" in names) == wanted and "torch" in names

