@@ -1,7 +1,7 @@
 """Stacked hourglasses (Newell et al. 2016) as CornerNet and Objects as Points build them.
 
-Residual blocks throughout, strided ones for pooling; one feature, at stride 4. Each stack is
-supervised by heads of its own; the last one's answer counts.
+Residual blocks throughout, strided ones for pooling; one feature, at stride 4, or 8 where asked.
+Each stack is supervised by heads of its own; the last one's answer counts.
 """
 
 from collections.abc import Sequence
@@ -20,28 +20,38 @@ BLOCKS = (2, 2, 2, 2, 2, 4)
 
 def hourglass(stacks: int, *, pretrained: Pretrained, finest: int) -> Backbone:
     """Hourglass-104 has two stacks, Hourglass-52 one."""
-    return wrap(Stacked(stacks, WIDTHS, BLOCKS), pretrained=pretrained, finest=finest)
+    net = Stacked(stacks, WIDTHS, BLOCKS, stride=max(finest, 4))
+    return wrap(net, pretrained=pretrained, finest=finest)
 
 
 def wrap(net: "Stacked", *, pretrained: Pretrained, finest: int) -> Backbone:
     """A stack as a backbone."""
     count = len(net.hourglasses)
     backbone = Backbone(
-        net, channels=[net.width] * count, strides=[4] * count, finest=finest, early=count - 1
+        net,
+        channels=[net.width] * count,
+        strides=[net.stride] * count,
+        finest=finest,
+        early=count - 1,
     )
     initialise(backbone, net, pretrained)
     return backbone
 
 
 class Stacked(nn.Module):
-    """A stem to stride 4, then hourglasses, each fed with the last one's input and output."""
+    """A stem to its stride, then hourglasses, each fed with the last one's input and output."""
 
-    def __init__(self, stacks: int, widths: Sequence[int], blocks: Sequence[int]) -> None:
-        """widths and blocks: of an hourglass, from the outside in."""
+    def __init__(
+        self, stacks: int, widths: Sequence[int], blocks: Sequence[int], *, stride: int = 4
+    ) -> None:
+        """widths and blocks: of an hourglass, from the outside in; stride: 4 (published) or 8."""
         super().__init__()
         width = self.width = widths[0]
+        self.stride = stride
         first = convolution(3, width // 2, 7, stride=2)
-        self.stem = nn.Sequential(first, residual(width // 2, width, 2))
+        halvings = [residual(width // 2, width, 2)]
+        halvings += [residual(width, width, 2)] if stride == 8 else []
+        self.stem = nn.Sequential(first, *halvings)
         self.hourglasses = nn.ModuleList(Hourglass(widths, blocks) for _ in range(stacks))
         self.outputs = nn.ModuleList(convolution(width, width, 3) for _ in range(stacks))
         between = range(stacks - 1)
