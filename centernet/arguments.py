@@ -23,13 +23,29 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, but nothing may be left over: a command knows its own options best."""
-        found, left = super().parse_known_args(args, namespace)
-        if left:
-            known = [option for action in self._actions for option in action.option_strings]
-            name = left[0].partition("=")[0]
-            self.error(f"there is no option {name}{did_you_mean(name, known)}"
-                       if name.startswith("-") else f"what is {left[0] or repr('')}?")  # fmt: skip
-        return found, left
+        given = list(sys.argv[1:] if args is None else args)
+        for one in self._before_a_command(given):  # first: argparse would miss what it replaces
+            self._refuse_unknown(one)
+        found, left = super().parse_known_args(given, namespace)
+        for one in left:
+            if one != "--":
+                self._refuse_unknown(one)
+                self.error(f"what is {one or repr('')}?")
+        return found, []
+
+    def _before_a_command(self, given: list[str]) -> list[str]:
+        """The words that are this parser's own: up to a command's name, or to `--`."""
+        actions = self._subparsers._group_actions if self._subparsers else []
+        ends = {"--", *(name for action in actions for name in action.choices or ())}
+        end = next((index for index, one in enumerate(given) if one in ends), None)
+        return [one for one in given[:end] if one.startswith("--")]
+
+    def _refuse_unknown(self, word: str) -> None:
+        """Exit status 2 if it is an option, and none of this parser's."""
+        known = [option for action in self._actions for option in action.option_strings]
+        name = word.partition("=")[0]
+        if name.startswith("-") and name not in known:
+            self.error(f"there is no option {name}{did_you_mean(name, known)}")
 
 
 def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:

@@ -1,6 +1,10 @@
-"""The look of every chart: its colours, and what matplotlib is told."""
+"""The look of every chart and table: colours, what matplotlib is told, how wide a screen is."""
 
+import os
+import sys
 from typing import Any
+
+from rich.console import Console
 
 BLUE, AMBER, GREEN, RED = "#2563eb", "#d97706", "#059669", "#dc2626"
 INK, GREY, FAINT = "#1f2937", "#9ca3af", "#e5e7eb"
@@ -18,3 +22,10 @@ STYLE: Any = {  # matplotlib types its keys one by one
     "ytick.color": INK,
     "legend.frameon": False,
 }
+WIDE = 200  # characters
+
+
+def console() -> Console:
+    """Where tables are printed: as wide as a terminal; wide enough for them in a file or a pipe."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if known else WIDE)

@@ -5,8 +5,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from rich.console import Console
-
+from centernet import style
 from centernet.errors import UserError
 from centernet.lock import exclusive, holder
 from centernet.presets import load
@@ -48,7 +47,7 @@ def status(options: argparse.Namespace) -> int:
     if options.check:
         return check_stores(own, ours)
     trials = ours.get_trials(deepcopy=False)
-    console = Console()
+    console = style.console()
     process = holder(own.runs / "trials" / f"{ours.study_name}.lock")
     noted = ours.user_attrs.get(study.SESSION)
     hours = ours.user_attrs.get(study.SECONDS, 0.0) / 3600

@@ -43,7 +43,11 @@ def register(options: argparse.Namespace) -> int:
     verdict = promote(own, candidate, by_hand=True, folder=folder)
     said = f"study {ours.study_name}, trial {trial.number}, val AP {value:.1f}"
     print(f"{verdict.version.name} version {verdict.version.version}: {said}")
-    for line in judged(verdict, own.alias)[:-1]:
+    *tested, model = judged(verdict, own.alias)
+    if verdict.earlier:
+        print(model)
+        return 0
+    for line in tested:
         print(line)
     would = "promote" if verdict.decision.promote else "refuse"
     print(f"Gate     would {would} it: {verdict.decision.why}")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from centernet import style
 from centernet.checkpoint import write_bytes
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
@@ -49,7 +50,7 @@ NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 def search(options: argparse.Namespace) -> int:
     """Launch or continue a study, train its best again, and let the gate judge the winner."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    console = Console()
+    console = style.console()
     own = settings.load(options.settings)
     space = search_space.read(options.space)
     space = replace(space, warm_start=(*space.warm_start, *options.warm_start))

@@ -92,6 +92,13 @@ def test_a_mistake_is_one_line_and_status_2_and_leaves_nothing(
 TYPED = {
     "centernet train: there is no option --confg; did you mean --config?": ["train", "--confg=x"],
     "centernet train: what is extra?": ["train", "extra"],
+    "centernet train: what is behind?": ["train", "--", "behind"],
+    "centernet predict: there is no option --wieghts; did you mean --weights?": [
+        "predict", "--wieghts", "x", "y",
+    ],
+    "experiments: there is no option --setings; did you mean --settings?": [
+        "--setings", "x", "search",
+    ],
     "centernet train: what is ''?": ["train", ""],  # a shell's variable that is not set
     "centernet train: what is =3?": ["train", "=3"],
     "argument --batch: a whole number above 0, got '-2'": ["predict", "--batch", "-2"],
@@ -108,7 +115,7 @@ TYPED = {
 
 @pytest.mark.parametrize("message", TYPED)
 def test_a_typing_mistake_is_one_line_too(message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    ours = TYPED[message][0] in (*COMMANDS["centernet"], "trian")
+    ours = TYPED[message][0] in (*COMMANDS["centernet"], "trian")  # else of experiments
     with pytest.raises(SystemExit) as end:
         (centernet_cli if ours else experiments_cli).main(TYPED[message])
     error = capsys.readouterr().err

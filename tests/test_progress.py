@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from centernet import style
 from centernet.commands import progress
 from centernet.commands.steps import StepProgress
 from centernet.structures import Step
@@ -43,6 +44,14 @@ def test_on_a_terminal_there_is_a_bar_with_an_eta_which_leaves_nothing(
     assert capsys.readouterr().out == ""
 
 
+def test_a_slow_first_step_is_not_taken_for_the_pace(clock: list[float], capsys: Any) -> None:
+    with StepProgress(1, Console(file=io.StringIO())) as shown:
+        for done, seconds in ((1, 20), (2, 6), (3, 6)):
+            clock[0] += seconds
+            shown.show(Step(1, "training", done, 10))
+    assert capsys.readouterr().out == "epoch 1/1, training: 3/10, ETA 0:42\n"
+
+
 def test_elsewhere_a_long_epoch_says_a_line_every_half_minute(
     clock: list[float], capsys: Any
 ) -> None:
@@ -50,3 +59,12 @@ def test_elsewhere_a_long_epoch_says_a_line_every_half_minute(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "epoch 2/3, training: 2/10, ETA 2:40"
     assert len(lines) == 10 and lines[5].startswith("epoch 2/3, evaluating: 2/10")
+
+
+def test_a_table_in_a_pipe_is_not_cut_to_the_width_of_an_old_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert style.console().width == style.WIDE
+    monkeypatch.setenv("COLUMNS", "60")
+    assert style.console().width == 60

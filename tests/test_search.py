@@ -187,13 +187,17 @@ def test_another_question_under_the_same_name_is_refused(place: Path) -> None:
 
 
 def test_a_person_may_register_another_trial(place: Path, own: Settings) -> None:
-    out = run(place, "register", 1)
+    before = connect(own).get_model_version_by_alias("centernet-tiny", "champion")
+    other = 1 - int(before.tags["trial"])
+    out = run(place, "register", other)
     assert "models:/centernet-tiny@champion is now version" in out
     version = connect(own).get_model_version_by_alias("centernet-tiny", "champion")
-    assert version.tags["trial"] == "1"
+    assert version.tags["trial"] == str(other) and version.version != before.version
     assert "Gate     would" in out
-    again = run(place, "register", 1)
-    assert again.splitlines()[-1] == out.splitlines()[-1]  # no second version of the same trial
+    again = run(place, "register", other)  # no second version, and no second verdict
+    said = f"version {version.version} is models:/centernet-tiny@champion; decided earlier: moved"
+    assert said in again and "Gate     would" not in again
+    assert out.endswith(f" {version.version}\n")
     run(place, "search", "--space", "space.yaml", "--study", "s")
     version = connect(own).get_model_version_by_alias("centernet-tiny", "champion")
-    assert version.tags["trial"] == "1"  # a search does not undo what a person did
+    assert version.tags["trial"] == str(other)  # a search does not undo what a person did

@@ -10,6 +10,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from centernet import style
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, formats, images
 from centernet.dataset.card import SEARCHED, STRIDES
@@ -29,7 +30,7 @@ def check_data(options: argparse.Namespace) -> int:
         options.output.mkdir(parents=True, exist_ok=True)  # now: it may not be allowed
     kind = formats.detect(options.folder)
     splits, problems = read(options.folder)
-    console = Console()
+    console = style.console()
     problems += defects(splits, console)
     card, picture = data_card(splits, problems, **seen)
     card = {"folder": str(options.folder), "format": kind, **card}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from centernet import style
 from centernet.breakdown import KINDS, Breakdown, breakdown
 from centernet.checkpoint import write_bytes
 from centernet.commands.detectors import detect_split, open_finder
@@ -56,7 +56,7 @@ def evaluate(options: argparse.Namespace) -> int:
     answer = assess(found, split, evaluator=options.evaluator, score=options.score)
     objects = sum(row["objects"] for row in answer.classes)
     print(f"{options.data}, {split.name}: {len(split)} images, {objects} objects")
-    console = Console()
+    console = style.console()
     for table in (number_table(answer), class_table(answer), error_table(answer)):
         console.print()
         console.print(table)

@@ -17,7 +17,7 @@ class StepProgress:
     def __init__(self, epochs: int, console: Console | None = None) -> None:
         """`epochs` are all that the training has."""
         self.epochs, self.console = epochs, console or Console()
-        self.began = self.said = time.monotonic()
+        self.began = self.first = self.said = time.monotonic()
         self.bar: Progress | None = None
         self.task = TaskID(0)
 
@@ -35,7 +35,10 @@ class StepProgress:
             self.end()
             return
         now = time.monotonic()
-        left = (now - self.began) / event.done * (event.total - event.done)
+        if event.done == 1:
+            self.first = now  # the pace is of the steps behind it: loader workers have started
+        pace = (now - self.first) / (event.done - 1) if event.done > 1 else now - self.began
+        left = pace * (event.total - event.done)
         if now - self.began + left > SHORT:
             text = f"epoch {event.epoch}/{self.epochs}, {event.phase}"
             eta = f"ETA {left // 60:.0f}:{left % 60:02.0f}"
