@@ -1,9 +1,9 @@
 """One training in several processes: torchrun starts them, each takes its part of every batch.
 
 With the same batches a training comes out as in one process, but for the order of its sums: losses
-are divided by the objects of the whole batch, and batch norms see the whole batch. Dropout and
-stochastic depth are other draws in each process: networks that have them come out differently.
-In one process nothing here does anything.
+are divided by the objects of the whole batch, batch norms see all of it, and stochastic depth is
+drawn for all of it. Dropout, which no backbone here has but those that timm may add, is another
+draw in each process. In one process nothing here does anything.
 """
 
 import os
@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torchvision.ops import StochasticDepth, stochastic_depth
 
 from centernet.errors import UserError
 from centernet.structures import Detections
@@ -67,6 +68,9 @@ def parallel(model: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
         return model
     if sync_batchnorm:
         synchronise(model)
+    for module in model.modules():
+        if isinstance(module, StochasticDepth):
+            module.__class__ = SharedStochasticDepth
     return DistributedDataParallel(model)
 
 
@@ -127,6 +131,21 @@ class SharedBatchNormAct(SharedBatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x[B, C, h, w], normalised and activated."""
         return self.act(self.drop(super().forward(x)))  # type: ignore[no-any-return]  # modules
+
+
+class SharedStochasticDepth(StochasticDepth):  # type: ignore[misc]  # torchvision has no types
+    """Stochastic depth whose draws are those of one process: every process draws for all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x[B, ...], with the branch of some rows left out."""
+        if not self.training or self.p == 0:
+            return x
+        counts = torch.zeros(world(), dtype=torch.long, device=x.device)
+        counts[rank()] = len(x)
+        ends = summed(counts).cumsum(0).tolist()
+        everyone = x.new_ones(ends[-1], *[1] * (x.ndim - 1))
+        drawn: Tensor = stochastic_depth(everyone, self.p, self.mode)
+        return x * drawn[ends[rank()] - len(x) : ends[rank()]]
 
 
 def exchanging(network: nn.Module, *, now: bool) -> AbstractContextManager[None]:

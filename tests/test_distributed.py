@@ -40,8 +40,12 @@ def torchrun(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "limit"),  # with torch's norms, and with timm's
-    [("slim", 1e-11), pytest.param("timm/test_efficientnet", 1e-7, marks=pytest.mark.slow)],
+    ("backbone", "limit"),  # with torch's norms, with stochastic depth, and with timm's norms
+    [
+        ("slim", 1e-11),
+        pytest.param("efficientnet_b0", 1e-7, marks=pytest.mark.slow),
+        pytest.param("timm/test_efficientnet", 1e-7, marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_have_the_losses_gradients_weights_and_detections_of_one(
     backbone: str, limit: float, data: Path
