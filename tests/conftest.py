@@ -33,13 +33,13 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Tests of one file run in one process, all that use `place` too; the longest begin.
 
-    Those that are `slow` are spread one by one.
+    Those that are `slow` or `larger` are spread one by one.
 
     `test_search` is the first of its group: its commands mean the study that was searched last.
     """
 
     def group(item: Any) -> str:
-        if item.get_closest_marker("slow"):
+        if item.get_closest_marker("slow") or item.get_closest_marker("larger"):
             return str(item.nodeid)  # alone
         return "place" if "place" in item.fixturenames else str(item.path.stem)
 

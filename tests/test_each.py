@@ -1,7 +1,7 @@
 """Every backbone with every neck and every size loss: trains a step, is saved, is exported.
 
-Of each family the smallest is exported: the larger ones have more of the same layers, and take a
-minute each.
+Of each family the smallest is exported by .ci/run: the larger ones have more of the same layers, and
+take a minute each (`pytest -m larger`).
 """
 
 import itertools
@@ -22,14 +22,13 @@ from centernet.necks import NECKS
 from centernet.predict import Detector, weights_record
 from centernet.structures import Instances
 
-pytestmark = pytest.mark.slow
 EACH = [
     *itertools.product(BACKBONES, NECKS, [4]),
     *itertools.product(["efficientnet_lite2"], NECKS, [8]),  # of `--config default`
     ("timm/swin_tiny_patch4_window7_224", "pyramid", 4),
     ("timm/vit_tiny_patch16_224", "pyramid", 4),
 ]
-EXPORTED = {
+SMALLEST = {
     "slim", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf",
     "efficientnet_lite2", "dla34", "hourglass52", "timm/vit_tiny_patch16_224",
 }  # fmt: skip
@@ -43,6 +42,7 @@ def record(backbone: str, neck: str, stride: int) -> dict[str, object]:
     return weights_record(config, ("a", "b", "c"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "neck", "stride"), EACH)
 def test_each_trains_a_step_with_every_size_loss_and_is_the_same_from_its_file(
     backbone: str, neck: str, stride: int, tmp_path: Path
@@ -73,7 +73,11 @@ def test_each_trains_a_step_with_every_size_loss_and_is_the_same_from_its_file(
 
 
 @pytest.mark.parametrize(
-    ("backbone", "neck", "stride"), [case for case in EACH if case[0] in EXPORTED]
+    ("backbone", "neck", "stride"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case[0] in SMALLEST else pytest.mark.larger)
+        for case in EACH
+    ],
 )
 def test_each_gives_the_same_boxes_in_onnx(
     backbone: str, neck: str, stride: int, tmp_path: Path
