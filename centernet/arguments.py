@@ -1,8 +1,9 @@
 """Arguments that several commands share, and what their values may be."""
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,8 +25,9 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, but nothing may be left over: a command knows its own options best."""
         given = list(sys.argv[1:] if args is None else args)
-        for one in self._before_a_command(given):  # first: argparse would miss what it replaces
-            self._refuse_unknown(one)
+        if not {"-h", "--help"} & set(given):
+            for one in self._options_among(given):  # first: argparse would miss what it replaces
+                self._refuse_unknown(one)
         found, left = super().parse_known_args(given, namespace)
         for one in left:
             if one != "--":
@@ -33,19 +35,29 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"what is {one or repr('')}?")
         return found, []
 
-    def _before_a_command(self, given: list[str]) -> list[str]:
-        """The words that are this parser's own: up to a command's name, or to `--`."""
-        actions = self._subparsers._group_actions if self._subparsers else []
-        ends = {"--", *(name for action in actions for name in action.choices or ())}
-        end = next((index for index, one in enumerate(given) if one in ends), None)
-        return [one for one in given[:end] if one.startswith("--")]
+    def _options_among(self, given: list[str]) -> Iterator[str]:
+        """The options that are for this parser: those before a command, and before `--`."""
+        known = {option: action for action in self._actions for option in action.option_strings}
+        words = iter(given)
+        for one in words:
+            if is_option(one):
+                yield one
+                if one in known and known[one].nargs is None:
+                    next(words, None)  # its value, whatever that looks like
+            elif one == "--" or self._subparsers:
+                return
 
     def _refuse_unknown(self, word: str) -> None:
         """Exit status 2 if it is an option, and none of this parser's."""
         known = [option for action in self._actions for option in action.option_strings]
         name = word.partition("=")[0]
-        if name.startswith("-") and name not in known:
+        if is_option(word) and name not in known:
             self.error(f"there is no option {name}{did_you_mean(name, known)}")
+
+
+def is_option(word: str) -> bool:
+    """Whether argparse would take it for an option: no number, and no text of several words."""
+    return re.fullmatch(r"--\S+|-[^-\s\d.]\S*", word.partition("=")[0]) is not None
 
 
 def command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:

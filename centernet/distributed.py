@@ -2,13 +2,15 @@
 
 With the same batches a training comes out as in one process, but for the order of its sums: losses
 are divided by the objects of the whole batch, batch norms see all of it, and stochastic depth is
-drawn for all of it. Dropout, which no backbone here has but those that timm may add, is another
-draw in each process. In one process nothing here does anything.
+drawn for all of it. Two things do not: dropout, which no backbone here has but a few of timm do, is
+another draw in each process; and with `optim.accumulate`, norms and draws are of a part of a batch,
+which holds other images. In one process nothing here does anything.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torchvision.ops import StochasticDepth, stochastic_depth
 
 from centernet.errors import UserError
 from centernet.structures import Detections
@@ -68,9 +69,7 @@ def parallel(model: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
         return model
     if sync_batchnorm:
         synchronise(model)
-    for module in model.modules():
-        if isinstance(module, StochasticDepth):
-            module.__class__ = SharedStochasticDepth
+    share_draws(model)
     return DistributedDataParallel(model)
 
 
@@ -133,19 +132,81 @@ class SharedBatchNormAct(SharedBatchNorm):
         return self.act(self.drop(super().forward(x)))  # type: ignore[no-any-return]  # modules
 
 
-class SharedStochasticDepth(StochasticDepth):  # type: ignore[misc]  # torchvision has no types
-    """Stochastic depth whose draws are those of one process: every process draws for all."""
+@dataclass
+class Draws:
+    """The random numbers that every process draws alike, and which of them are for its images."""
+
+    seed: int = 0
+    generator: torch.Generator | None = None
+    count: int = 0  # images of all processes
+    own: slice = field(default_factory=lambda: slice(0))
+
+    def of(self, x: Tensor, keep: float) -> Tensor:
+        """One or zero for each of x[B, ...], one as often as `keep`; [B, 1, ...]."""
+        if self.generator is None or self.generator.device != x.device:
+            self.generator = torch.Generator(x.device).manual_seed(self.seed)
+        everyone = x.new_empty(self.count, *[1] * (x.ndim - 1))
+        return everyone.bernoulli_(keep, generator=self.generator)[self.own]
+
+
+DRAWS = Draws()
+
+
+def start_draws(seed: int) -> None:
+    """Begin this process's random numbers, and those that all processes share."""
+    torch.manual_seed(seed + rank())
+    DRAWS.seed, DRAWS.generator = seed, None
+
+
+def share_draws(model: nn.Module) -> None:
+    """Let stochastic depth, torchvision's and timm's, draw for the images of all processes."""
+    found = [module for module in model.modules() if type(module).__name__ in SHARED]
+    for module in found:
+        module.__class__ = SHARED[type(module).__name__]
+    if found:
+        model.register_forward_pre_hook(count_images)
+
+
+def count_images(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Note how many images all processes have, and which are this one's."""
+    if not model.training:
+        return
+    counts = torch.zeros(world(), dtype=torch.long, device=inputs[0].device)
+    counts[rank()] = len(inputs[0])
+    ends = summed(counts).cumsum(0).tolist()
+    DRAWS.count, DRAWS.own = ends[-1], slice(ends[rank()] - len(inputs[0]), ends[rank()])
+
+
+class SharedStochasticDepth(nn.Module):
+    """torchvision's by row, which leaves out a branch of some images."""
+
+    p: float
 
     def forward(self, x: Tensor) -> Tensor:
-        """x[B, ...], with the branch of some rows left out."""
+        """x[B, ...], zero for some images and larger for the others."""
         if not self.training or self.p == 0:
             return x
-        counts = torch.zeros(world(), dtype=torch.long, device=x.device)
-        counts[rank()] = len(x)
-        ends = summed(counts).cumsum(0).tolist()
-        everyone = x.new_ones(ends[-1], *[1] * (x.ndim - 1))
-        drawn: Tensor = stochastic_depth(everyone, self.p, self.mode)
-        return x * drawn[ends[rank()] - len(x) : ends[rank()]]
+        return x * (DRAWS.of(x, 1 - self.p) / (1 - self.p))
+
+
+class SharedDropPath(nn.Module):
+    """timm's, which may leave the others as they are."""
+
+    drop_prob: float
+    scale_by_keep: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x[B, ...], zero for some images."""
+        keep = 1 - self.drop_prob
+        if not self.training or keep == 1:
+            return x
+        return x * (DRAWS.of(x, keep) / (keep if self.scale_by_keep else 1))
+
+
+SHARED: dict[str, type[nn.Module]] = {
+    "StochasticDepth": SharedStochasticDepth,
+    "DropPath": SharedDropPath,
+}
 
 
 def exchanging(network: nn.Module, *, now: bool) -> AbstractContextManager[None]:

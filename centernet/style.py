@@ -1,7 +1,6 @@
 """The look of every chart and table: colours, what matplotlib is told, how wide a screen is."""
 
 import os
-import sys
 from typing import Any
 
 from rich.console import Console
@@ -27,5 +26,5 @@ WIDE = 200  # characters
 
 def console() -> Console:
     """Where tables are printed: as wide as a terminal; wide enough for them in a file or a pipe."""
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if known else WIDE)
+    usual = Console()
+    return usual if usual.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)

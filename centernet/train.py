@@ -172,7 +172,7 @@ def train_epoch(
     state: State, loader: DataLoader[Batch], config: Config, number: int, device: torch.device
 ) -> Generator[Step, None, tuple[dict[str, float], float]]:
     """One pass over the training images: mean losses, and the learning rate at the end."""
-    torch.manual_seed(seed.key(config.train.seed, "epoch", number))  # of stochastic depth
+    distributed.start_draws(seed.key(config.train.seed, "epoch", number))
     state.model.train()
     steps, done = len(loader), (number - 1) * len(loader)
     rate = make_schedule(config, steps * config.train.epochs)

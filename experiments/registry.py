@@ -22,7 +22,7 @@ from PIL import Image
 
 import centernet
 from centernet import checkpoint
-from centernet.backbones import TIMM
+from centernet.backbones import TIMM, import_timm
 from centernet.checkpoint import BEST
 from centernet.errors import UserError
 from centernet.geometry import PADDING
@@ -229,8 +229,10 @@ def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -
 def requirements(weights: Path) -> list[str]:
     """The packages that a model of these weights needs, each as it is here."""
     _, record = checkpoint.read(weights)
-    theirs = record["model"]["backbone"].startswith(TIMM)
-    packages = (*PACKAGES, "timm") if theirs else PACKAGES
+    packages = [*PACKAGES]
+    if record["model"]["backbone"].startswith(TIMM):
+        import_timm(f"registering a model of {record['model']['backbone']}")
+        packages.append("timm")
     return [f"{name}=={metadata.version(name)}" for name in packages]
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,8 +93,10 @@ def test_only_what_is_of_timm_needs_timm(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "timm", None)  # as where it is not installed
     create("efficientnet_lite0", pretrained="imagenet")
     create("dla34")
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    (wanted,) = tomllib.loads(project.read_text())["project"]["optional-dependencies"]["timm"]
     for name, pretrained, message in (
-        ("timm/resnet18", False, "model.backbone: timm/resnet18 needs the package timm: pip inst"),
+        ("timm/resnet18", False, f"timm/resnet18 needs the package timm: pip install '{wanted}'"),
         ("dla34", "imagenet", "model.pretrained: imagenet, for dla34, needs the package timm"),
     ):
         with pytest.raises(UserError, match=message):
@@ -213,6 +216,7 @@ def test_unknown_names_and_missing_weights_are_one_line() -> None:
         ("timm/hf-hub:someone/thing", False, "no network named hf-hub"),
         ("timm/mixer_s16_224", False, "of an image of 256 x 512 it makes no features .*model .224"),
         ("timm/maxvit_rmlp_pico_rw_256", False, "of an image of 96 x 224 it makes no features"),
+        ("timm/mvitv2_tiny", False, "of an image of 256 x 512 it makes no features .index"),
         ("timm/coat_tiny", False, "of an image of 256 x 512 it makes no features"),
         ("timm/", False, "timm/ names no network; timm/convnext_atto is one"),
         ("timm/inception_v3", False, "feature of 192 x 60 x 124 where its stride needs 192 x 64 x"),

@@ -102,7 +102,10 @@ TYPED = {
     "centernet train: what is ''?": ["train", ""],  # a shell's variable that is not set
     "centernet train: what is =3?": ["train", "=3"],
     "argument --batch: a whole number above 0, got '-2'": ["predict", "--batch", "-2"],
-    "invalid choice: 'trian'": ["trian"],
+    "invalid choice: 'trian'": ["trian", "--config", "light"],
+    "the following arguments are required: TRIAL": ["reproduce", "--study", "search"],
+    "argument --why: expected one argument": ["rollback", "--why", "--to"],
+    "experiments search: there is no option -x": ["search", "-x"],
     "arguments are required: --weights, --data": ["evaluate"],
     "experiments search: there is no option --trails; did you mean --trials?": [
         "search", "--space", "x", "--trails", "3",
@@ -120,6 +123,12 @@ def test_a_typing_mistake_is_one_line_too(message: str, capsys: pytest.CaptureFi
         (centernet_cli if ours else experiments_cli).main(TYPED[message])
     error = capsys.readouterr().err
     assert end.value.code == 2 and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--bad night images"], ["--why=-x"], ["-2"], ["search"]])
+def test_a_value_may_look_like_an_option_where_argparse_says_so(words: list[str]) -> None:
+    given = ["rollback", *words] if "=" in words[0] else ["rollback", "--why", *words]
+    assert experiments_cli.parser().parse_args(given).why == words[0].removeprefix("--why=")
 
 
 def test_make_refuses_a_variable_that_a_target_does_not_have() -> None:

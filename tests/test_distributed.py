@@ -40,11 +40,12 @@ def torchrun(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "limit"),  # with torch's norms, with stochastic depth, and with timm's norms
+    ("backbone", "limit"),  # with torch's norms, with stochastic depth; and both of timm's
     [
         ("slim", 1e-11),
         pytest.param("efficientnet_b0", 1e-7, marks=pytest.mark.slow),
         pytest.param("timm/test_efficientnet", 1e-7, marks=pytest.mark.slow),
+        pytest.param("timm/swin_tiny_patch4_window7_224", 1e-7, marks=pytest.mark.larger),
     ],
 )
 def test_two_processes_have_the_losses_gradients_weights_and_detections_of_one(

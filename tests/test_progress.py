@@ -1,6 +1,7 @@
 """What a person sees while an epoch goes on."""
 
 import io
+import sys
 from typing import Any
 
 import pytest
@@ -68,3 +69,5 @@ def test_a_table_in_a_pipe_is_not_cut_to_the_width_of_an_old_terminal(
     assert style.console().width == style.WIDE
     monkeypatch.setenv("COLUMNS", "60")
     assert style.console().width == 60
+    monkeypatch.setattr(sys, "stdout", None)  # closed by the shell: >&-
+    style.console().print("nobody reads this")

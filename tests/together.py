@@ -30,6 +30,7 @@ def trained(config: Config) -> dict[str, torch.Tensor]:
     split = read_training(Path(str(config.data.folder)))[0]
     loader, order = make_loader(config, split, CPU)
     state = make_state(config, len(split.classes), CPU)
+    distributed.start_draws(5)
     state.model.train()
     for order.epoch in (1, 2):
         for batch in loader:

@@ -19,6 +19,7 @@ from centernet.backbones.lite import efficientnet_lite
 from centernet.backbones.slim import slim
 from centernet.backbones.weights import IMAGENET
 from centernet.backbones.weights import Pretrained as Pretrained
+from centernet.backbones.weights import import_timm as import_timm
 from centernet.errors import UserError, did_you_mean
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -28,6 +29,7 @@ CONVNEXTS = ("convnext_tiny", "convnext_small")
 REGNETS = ("regnet_y_400mf", "regnet_y_800mf", "regnet_y_1_6gf")
 HOURGLASSES = {"hourglass52": 1, "hourglass104": 2}  # name -> stacks
 SCRATCH = {"slim", *HOURGLASSES}  # nobody published ImageNet weights of these
+FROM_TIMM = {"dla34"}  # has its weights from there
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "slim": slim,
@@ -56,6 +58,8 @@ def check_backbone(name: str, *, pretrained: Pretrained) -> None:
     elif name not in BACKBONES:
         hint = did_you_mean(name, BACKBONES) or f" (one of {', '.join(BACKBONES)}, timm/NAME)"
         raise UserError(f"model.backbone: no backbone is named {name}{hint}")
+    if pretrained == IMAGENET and name in FROM_TIMM:
+        import_timm(f"model.pretrained: {IMAGENET}, for {name},")
     if pretrained == IMAGENET and name in SCRATCH:
         raise UserError(f"model.pretrained: {name} has no ImageNet weights; set it to false")
     if pretrained and pretrained != IMAGENET and not Path(pretrained).is_file():

@@ -19,6 +19,7 @@ from centernet.backbones.weights import (
 from centernet.errors import UserError, did_you_mean
 
 TIMM = "timm/"
+FAILURES = (RuntimeError, AssertionError, IndexError, ValueError, TypeError)  # of a wrong size
 SIZES = ((256, 512), (96, 224))  # height and width of the images that try a network of timm
 
 
@@ -77,7 +78,7 @@ def timm_features(name: str, *, pretrained: Pretrained, finest: int) -> Backbone
     backbone = wrap(net, (tuple(expected["mean"]), tuple(expected["std"])), finest=finest)
     if pretrained != IMAGENET:
         initialise(backbone, net, pretrained)
-    check_features(backbone, name)
+    check_features(backbone, name, compute=one_size(name))
     return backbone
 
 
@@ -87,8 +88,7 @@ def extractor(name: str, *, pretrained: bool) -> Any:
     Transformers are built for one size, unless they are told to scale their positions.
     """
     timm = import_timm(f"model.backbone: {TIMM}{name}")
-    known = timm.get_pretrained_cfg(name)
-    if known is not None and known.fixed_input_size:
+    if one_size(name):
         try:
             return timm.create_model(
                 name, pretrained=pretrained, features_only=True, dynamic_img_size=True
@@ -98,24 +98,34 @@ def extractor(name: str, *, pretrained: bool) -> Any:
     return timm.create_model(name, pretrained=pretrained, features_only=True)
 
 
+def one_size(name: str) -> bool:
+    """Whether timm builds this network for images of one size if it is told nothing."""
+    known = import_timm(f"model.backbone: {TIMM}{name}").get_pretrained_cfg(name)
+    return known is not None and bool(known.fixed_input_size)
+
+
 @torch.no_grad()
-def check_features(backbone: Backbone, name: str) -> None:
-    """UserError unless features of images have the channels and strides they claim."""
+def check_features(backbone: Backbone, name: str, *, compute: bool = False) -> None:
+    """UserError unless features of images have the channels and strides they claim.
+
+    compute: also their values, as an index out of its bounds is not found by shapes alone.
+    """
     for height, width in SIZES:
-        check_shapes(backbone.eval(), height, width, f"model.backbone: {TIMM}{name}")
+        place = f"model.backbone: {TIMM}{name}: of an image of {height} x {width}"
+        check_shapes(backbone.eval(), torch.zeros(1, 3, height, width), place, compute=compute)
     backbone.train()
 
 
-def check_shapes(backbone: Backbone, height: int, width: int, what: str) -> None:
-    """UserError unless an image of this size has the features that the backbone claims."""
-    place = f"{what}: of an image of {height} x {width}"
+def check_shapes(backbone: Backbone, image: Tensor, place: str, *, compute: bool) -> None:
+    """UserError unless this image has the features that the backbone claims."""
     try:
-        features = features_of(backbone, torch.zeros(1, 3, height, width))
-    except (RuntimeError, AssertionError) as error:
+        features = list(backbone(image)[0]) if compute else features_of(backbone, image)
+    except FAILURES as error:
         reason = (str(error) or "an assertion of its own").splitlines()[0]
         raise UserError(
             f"{place} it makes no features ({reason}); choose another network"
         ) from None
+    height, width = image.shape[2:]
     for feature, channels, stride in zip(
         features, backbone.channels, backbone.strides, strict=True
     ):
@@ -132,7 +142,7 @@ def features_of(backbone: Backbone, image: Tensor) -> list[Tensor]:
     """Features of an image, for their shapes."""
     try:
         return list(without_computing(backbone, image.to("meta"))[0])
-    except (RuntimeError, ValueError):  # some share tensors, or have some outside their state
+    except FAILURES:  # some share tensors, or have some outside their state
         return list(backbone(image)[0])
 
 

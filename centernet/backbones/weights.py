@@ -17,6 +17,7 @@ from centernet.errors import UserError, one_line
 Tensors = dict[str, Tensor]
 Pretrained = Literal[False] | str  # from scratch, IMAGENET, or a file's path
 IMAGENET = "imagenet"
+TIMM = "timm>=1.0.31"  # the extra of pyproject.toml
 PACKAGED = "efficientnet_lite0, 1 and 2 have packaged weights"
 
 
@@ -117,7 +118,7 @@ def import_timm(wanted: str) -> Any:
     try:
         import timm
     except ModuleNotFoundError:
-        raise UserError(f"{wanted} needs the package timm: pip install timm") from None
+        raise UserError(f"{wanted} needs the package timm: pip install '{TIMM}'") from None
     return timm
 
 
