@@ -1,7 +1,7 @@
 """Every backbone with every neck and every size loss: trains a step, is saved, is exported.
 
 Of each family the smallest is exported by .ci/run: the larger ones have more of the same layers, and
-take a minute each (`pytest -m larger`).
+take five minutes more (`pytest -m larger`).
 """
 
 import itertools
