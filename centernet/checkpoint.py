@@ -25,9 +25,17 @@ FORMAT = 2  # raise it when the same tensors come to mean something else
 
 
 def write(file: Path, tensors: Tensors, record: dict[str, Any]) -> None:
-    """Write tensors and a JSON record to one file, which is there whole or not at all."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(file, save(contiguous, {"record": json.dumps(record)}))
+    """Write tensors and a JSON record to one file, which is there whole or not at all.
+
+    A tensor that has several names, as layers may share one, is written under each.
+    """
+    own: Tensors = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        one = tensor.detach().cpu().contiguous()
+        own[name] = one.clone() if one.data_ptr() in seen else one
+        seen.add(one.data_ptr())
+    write_bytes(file, save(own, {"record": json.dumps(record)}))
 
 
 def write_bytes(file: Path, content: bytes) -> None:

@@ -21,11 +21,14 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move one step towards the model's weights; integer buffers are copied."""
+        """Move one step towards the model's weights; integer buffers are copied.
+
+        A tensor that layers share has several names, and is one.
+        """
         decay = min(self.decay, (1 + self.step) / (self.warmup + self.step))
         self.step += 1
-        ours, theirs = self.model.state_dict().values(), model.state_dict().values()
-        pairs = list(zip(ours, theirs, strict=True))
+        ours, theirs = (net.state_dict(keep_vars=True).values() for net in (self.model, model))
+        pairs = list({id(a): (a, b) for a, b in zip(ours, theirs, strict=True)}.values())
         floats = [(a, b) for a, b in pairs if a.is_floating_point()]
         torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
         for a, b in pairs:

@@ -5,7 +5,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,10 @@ def to_onnx(detector: Detector) -> bytes:
 def translate(module: nn.Module, *, height: int, width: int, outputs: Sequence[str]) -> Any:
     """ONNX's model of a module that takes images[B, 3, height, width] uint8, for any B."""
     example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    for library in ("torch.onnx", "onnxscript"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with quiet, warnings.catch_warnings(), explicit_attention(module):
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         try:
             program = torch.onnx.export(
@@ -152,6 +154,19 @@ def translate(module: nn.Module, *, height: int, width: int, outputs: Sequence[s
             raise UserError(f"this network cannot be written as ONNX: {reason}") from None
     assert program is not None, "the dynamo exporter returns a program"
     return program.model_proto
+
+
+@contextlib.contextmanager
+def explicit_attention(module: nn.Module) -> Iterator[None]:
+    """Let networks of timm attend by products and a softmax: ONNX knows few forms of the fused."""
+    fused: list[Any] = [one for one in module.modules() if getattr(one, "fused_attn", False)]
+    for attention in fused:
+        attention.fused_attn = False
+    try:
+        yield
+    finally:
+        for attention in fused:
+            attention.fused_attn = True
 
 
 def describe(detector: Detector) -> Description:

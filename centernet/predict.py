@@ -17,7 +17,7 @@ from centernet.dataset import images
 from centernet.decode import decode
 from centernet.errors import UserError
 from centernet.geometry import Placement, fit, place, to_original
-from centernet.model import build
+from centernet.model import CenterNet, build
 from centernet.structures import Detections
 
 Picture = NDArray[np.uint8]  # RGB[H, W, 3]
@@ -109,7 +109,7 @@ FIELDS = Record.model_fields
 class Detector:
     """A trained model with all that it needs to turn an image into boxes."""
 
-    model: nn.Module
+    model: CenterNet
     classes: tuple[str, ...]
     height: int
     width: int

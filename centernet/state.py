@@ -42,7 +42,14 @@ class State:
 def make_state(config: Config, classes: int, device: torch.device) -> State:
     """An untrained model, initialised from the seed, with its optimizer and average."""
     torch.manual_seed(seed.key(config.train.seed, "init"))
+    size = config.data.height, config.data.width
     model = build(**config.model.model_dump(), classes=classes).to(device)
+    only = model.backbone.size
+    if only not in (None, size) and distributed.rank() == 0:
+        LOGGER.warning(
+            "model.backbone: %s takes images of one size, and sees yours at %d x %d",
+            config.model.backbone, *only,
+        )  # fmt: skip
     groups = parameter_groups(
         model,
         weight_decay=config.optim.weight_decay,
@@ -53,6 +60,8 @@ def make_state(config: Config, classes: int, device: torch.device) -> State:
         groups, momentum=config.optim.momentum, nesterov=config.optim.nesterov
     )
     ema = Ema(model, decay=config.train.ema_decay, warmup=config.train.ema_warmup)
+    if distributed.world() > 1:  # which wait for the gradient of each parameter
+        model.backbone.freeze_unused(size)
     network = distributed.parallel(model, sync_batchnorm=config.train.sync_batchnorm)
     return State(model, network, ema, optimizer, [])
 

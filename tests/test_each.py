@@ -27,10 +27,13 @@ EACH = [
     *itertools.product(["efficientnet_lite2"], NECKS, [8]),  # of `--config default`
     ("timm/swin_tiny_patch4_window7_224", "pyramid", 4),
     ("timm/vit_tiny_patch16_224", "pyramid", 4),
+    ("timm/eva02_tiny_patch14_224", "pyramid", 4),  # cells of 14 pixels
+    ("timm/maxvit_rmlp_pico_rw_256", "pyramid", 4),  # images of one size
+    ("timm/coat_lite_tiny", "pyramid", 4),  # of one size, and layers share tensors
 ]
 SMALLEST = {
     "slim", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf",
-    "efficientnet_lite2", "dla34", "hourglass52", "timm/vit_tiny_patch16_224",
+    "efficientnet_lite2", "dla34", "hourglass52", "timm/vit_tiny_patch16_224", "timm/eva02_tiny_patch14_224",
 }  # fmt: skip
 
 

@@ -7,16 +7,11 @@ from pathlib import Path
 from centernet.backbones.backbone import Backbone as Backbone
 from centernet.backbones.dla import dla34
 from centernet.backbones.hourglass import hourglass
-from centernet.backbones.libraries import TIMM as TIMM
-from centernet.backbones.libraries import (
-    by_features,
-    check_timm,
-    regnet,
-    resnet,
-    timm_features,
-)
 from centernet.backbones.lite import efficientnet_lite
 from centernet.backbones.slim import slim
+from centernet.backbones.timm_nets import TIMM as TIMM
+from centernet.backbones.timm_nets import check_timm, timm_features
+from centernet.backbones.torchvision_nets import by_features, regnet, resnet
 from centernet.backbones.weights import IMAGENET
 from centernet.backbones.weights import Pretrained as Pretrained
 from centernet.backbones.weights import import_timm as import_timm

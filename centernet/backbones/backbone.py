@@ -1,6 +1,7 @@
 """What a backbone is: a network cut where its map is halved, one feature from each part."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,15 +11,21 @@ from torch.func import functional_call
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of RGB in 0...1
 IMAGENET_RGB: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PROBE = 64  # pixels a side of the image that finds the strides
+COARSEST = 32  # pixels a cell of the coarsest feature: what images are a multiple of
+Size = tuple[int, int]  # height and width of images, in pixels
 
 
 class Backbone(nn.Module):
     """`stages` applied one after the other, each one's output a feature.
 
     channels and strides: of the features; mean and std: of the images it expects, in 0...1;
-    kept: which outputs are features, the others being finer than anybody asked for, or early:
-    of a stack of hourglasses, features like the last one's, that a training supervises too.
+    kept: which outputs are features, the others being finer than anybody asked for, coarser than
+    images are a multiple of, or early:
+    of a stack of hourglasses, features like the last one's, that a training supervises too;
+    size: of the only images that the network itself takes, if it does not take any.
     """
+
+    size: Size | None = None
 
     def __init__(
         self,
@@ -37,7 +44,8 @@ class Backbone(nn.Module):
         """
         super().__init__()
         self.stages = stages
-        last = {stride: index for index, stride in enumerate(strides) if stride >= finest}
+        asked = range(finest, COARSEST + 1)
+        last = {stride: index for index, stride in enumerate(strides) if stride in asked}
         self.kept = tuple(last.values())
         self.channels = tuple(channels[index] for index in self.kept)
         self.strides = tuple(last)
@@ -57,6 +65,17 @@ class Backbone(nn.Module):
             outputs = [one.permute(0, 3, 1, 2) for one in outputs]
         early = [[one] for one in outputs[: self.early]]
         return [outputs[index] for index in self.kept], early
+
+    def freeze_unused(self, size: Size) -> None:
+        """Let go of parameters that no feature depends on: a last norm, parts behind the last."""
+        own = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self.eval()
+        features, early = self(torch.zeros(1, 3, *size, device=own[0].device))
+        total = torch.stack([one.sum() for one in chain(features, *early)]).sum()
+        gradients = torch.autograd.grad(total, own, allow_unused=True)
+        self.train()
+        for parameter, gradient in zip(own, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
 
 def cut(

@@ -44,11 +44,12 @@ def initialise(
 def fill(backbone: nn.Module, net: nn.Module, tensors: Tensors, *, source: str) -> None:
     """Copy the tensors of `backbone`, by their names in `net`; all of them, or UserError."""
     wanted = {id(tensor) for tensor in backbone.state_dict(keep_vars=True).values()}
+    given = {flat(name): tensor for name, tensor in tensors.items()}
     pairs: list[tuple[Tensor, Tensor]] = []
     for name, own in net.state_dict(keep_vars=True).items():
         if id(own) not in wanted:
             continue
-        found = tensors.get(name, tensors.get(in_file(name)))
+        found = given.get(flat(name))
         if found is None and name.endswith("num_batches_tracked"):
             continue  # files from before torch 0.4.1 have none, and nothing depends on it
         if found is None:
@@ -63,9 +64,12 @@ def fill(backbone: nn.Module, net: nn.Module, tensors: Tensors, *, source: str) 
         own.copy_(found)
 
 
-def in_file(name: str) -> str:
-    """What timm's feature extractors call `stages_0.x` or `model.x` is `stages.0.x` or `x`."""
-    return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name.removeprefix("model."))
+def flat(name: str) -> str:
+    """A tensor's name as timm's feature extractors have it, and as its whole networks have it.
+
+    `stages_0.x`, `model.stages.0.x` and `body.stages.0.x` are `stages.0.x`.
+    """
+    return re.sub(r"^(model|body)\.", "", name).replace(".", "_")
 
 
 def read(file: Path) -> Tensors:

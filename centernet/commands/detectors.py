@@ -25,6 +25,10 @@ def open_finder(
             raise UserError(f"{weights}: {rule}")
         return OnnxDetector.load(weights, device=device)
     detector = Detector.load(weights, device=choose_device(device, asked="--device").type)
+    only = detector.model.backbone.size
+    if only and scales != (1.0,):
+        rule = "its backbone sees every image at {} x {}; leave out --scales"
+        raise UserError(f"{weights}: {rule.format(*only)}")
     if flip or scales != (1.0,):
         return Augmented(detector, flip=flip, scales=scales)
     return detector
