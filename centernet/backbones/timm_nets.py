@@ -15,7 +15,7 @@ from centernet.errors import UserError, did_you_mean
 TIMM = "timm/"
 FAILURES = (RuntimeError, AssertionError, IndexError, ValueError, TypeError)  # of a wrong size
 UNBUILT = (*FAILURES, AttributeError, NotImplementedError)  # of a network, or without features
-SIZES = ((256, 512), (96, 224))  # of the images that try a network
+SIZES = ((256, 512), (64, 96))  # of the images that try a network; the least side is 64
 BORDER = 4  # cells that a map may lack, or have more, on each axis
 Options = dict[str, Any]
 
