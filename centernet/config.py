@@ -6,6 +6,7 @@ Optuna parameter and MLflow parameter.
 
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache, reduce
 from typing import Annotated, Any, Literal
 
@@ -204,9 +205,23 @@ def field_paths() -> tuple[str, ...]:
 
 
 def check_path(path: str) -> None:
-    """UserError unless `path` names a config field."""
-    if path not in field_paths():
-        raise UserError(f"{path} is not a config field{did_you_mean(path, field_paths())}")
+    """UserError unless `path` names a config field; it says which it may be."""
+    if path in field_paths():
+        return
+    section, name = path.partition(".")[0], path.rpartition(".")[2]
+    own = {one.partition(".")[2]: one for one in field_paths() if one.startswith(f"{section}.")}
+    near = [one for one in field_paths() if one.endswith(f".{name}")]
+    near += [own[one] for one in get_close_matches(name, own)]
+    if near:
+        hint = f"; did you mean {near[0]}?"
+    elif own:
+        hint = f"; {section} has {', '.join(own)}"
+    else:
+        hint = (
+            did_you_mean(path, field_paths())
+            or f" (SECTION.NAME of {', '.join(Config.model_fields)})"
+        )
+    raise UserError(f"{path} is not a config field{hint}")
 
 
 def resolve(flat: Mapping[str, Any]) -> Config:

@@ -75,7 +75,8 @@ def parallel(model: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
 
 def synchronise(model: nn.Module) -> None:
     """Let its batch norms see the batches of all processes; their names and tensors stay."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    kinds = nn.BatchNorm1d, nn.BatchNorm2d
+    norms = [module for module in model.modules() if isinstance(module, kinds)]
     if next(model.parameters()).device.type == "cuda":
         on_gpus(model, activated=any(map(activates, norms)))
         return
@@ -83,7 +84,7 @@ def synchronise(model: nn.Module) -> None:
         norm.__class__ = SharedBatchNormAct if activates(norm) else SharedBatchNorm
 
 
-def activates(norm: nn.BatchNorm2d) -> bool:
+def activates(norm: nn.Module) -> bool:
     """Whether it is one of timm's, which has an activation behind it."""
     return hasattr(norm, "act")
 
@@ -102,23 +103,27 @@ class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the images of all processes, on any device."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x[B, C, h, w], normalised by the mean and variance of every process's x."""
+        """x[B, C, ...], normalised by the mean and variance of every process's x."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         count = summed(torch.tensor(x.numel() / x.shape[1], device=x.device))
         exact = x.to(self.running_mean.dtype)  # an autocast x is in half precision
-        mean = Total.apply(exact.sum((0, 2, 3))) / count
-        centred = exact - mean[:, None, None]
-        variance = Total.apply(centred.square().sum((0, 2, 3))) / count
+        others, shape = [0, *range(2, x.ndim)], [-1, *[1] * (x.ndim - 2)]
+        mean = Total.apply(exact.sum(others)) / count
+        centred = exact - mean.view(shape)
+        variance = Total.apply(centred.square().sum(others)) / count
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        normal: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        normal: Tensor = centred * scale.view(shape) + self.bias.view(shape)
         return normal.to(x.dtype)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """It takes any: BatchNorm1d becomes one of these too."""
 
 
 class SharedBatchNormAct(SharedBatchNorm):

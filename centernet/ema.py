@@ -34,3 +34,10 @@ class Ema:
         for a, b in pairs:
             if not a.is_floating_point():
                 a.copy_(b)
+
+    def evaluated(self) -> nn.Module:
+        """The model, to evaluate: without what some networks of timm keep of weights it had before.
+
+        They work it out when first evaluated, and forget it when told that they train.
+        """
+        return self.model.train().eval()

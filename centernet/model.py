@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from centernet import backbones, checkpoint
-from centernet.backbones import Backbone, Pretrained, check_backbone
+from centernet.backbones import Backbone, Pretrained, Size, check_backbone
 from centernet.errors import UserError, did_you_mean
 from centernet.necks import NECKS
 from centernet.structures import Maps
@@ -83,12 +83,29 @@ class CenterNet(Branch):
         normalised = ((images.float() - self.mean) / self.std).contiguous(
             memory_format=torch.channels_last
         )
+        maps, early = self.every(normalised, supervised=self.training)
+        return replace(maps, early=early) if early else maps
+
+    def every(self, normalised: Tensor, *, supervised: bool) -> tuple[Maps, tuple[Maps, ...]]:
+        """Maps of normalised images, and those of early features where they are supervised."""
         features, early = self.backbone(normalised)
-        maps = self.answer(features)
-        if not self.training:
-            return maps
-        branches: Any = zip(self.early, early, strict=True)
-        return replace(maps, early=tuple(branch.answer(own) for branch, own in branches))
+        branches: Any = zip(self.early, early, strict=True) if supervised else ()
+        return self.answer(features), tuple(branch.answer(own) for branch, own in branches)
+
+    def freeze_unused(self, size: Size) -> None:
+        """Let go of parameters that no map depends on, such as a norm before a classifier.
+
+        size: height and width of an image to find them by, in pixels.
+        """
+        own = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self.eval()
+        maps, early = self.every(torch.zeros(1, 3, *size, device=self.mean.device), supervised=True)
+        every = [part for one in (maps, *early) for part in (one.heatmap, one.size, one.offset)]
+        total = torch.stack([part.sum() for part in every]).sum()
+        gradients = torch.autograd.grad(total, own, allow_unused=True)
+        self.train()
+        for parameter, gradient in zip(own, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
 
 def build(

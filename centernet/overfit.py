@@ -81,7 +81,7 @@ def overfit(config: Config, split: Split, *, steps: int) -> Generator[Fit, None,
         finite = all(math.isfinite(values[-1]) for values in losses.values())
         if step % EVERY == 0 or step == steps or not finite:
             values = config.decode.model_dump() | {"stride": config.model.stride}
-            found = detect(state.ema.model, batch.images, batch.placements, **values)
+            found = detect(state.ema.evaluated(), batch.images, batch.placements, **values)
             scores.append(evaluate(found, split).get("AP50", 0.0) if finite else 0.0)
             yield Fit(step, scores, losses)
             if not finite or scores[-1] > GOAL:

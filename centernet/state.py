@@ -60,8 +60,8 @@ def make_state(config: Config, classes: int, device: torch.device) -> State:
         groups, momentum=config.optim.momentum, nesterov=config.optim.nesterov
     )
     ema = Ema(model, decay=config.train.ema_decay, warmup=config.train.ema_warmup)
-    if distributed.world() > 1:  # which wait for the gradient of each parameter
-        model.backbone.freeze_unused(size)
+    if distributed.world() > 1:  # processes wait for the gradient of each parameter
+        model.freeze_unused(size)
     network = distributed.parallel(model, sync_batchnorm=config.train.sync_batchnorm)
     return State(model, network, ema, optimizer, [])
 

@@ -151,7 +151,7 @@ def run_epoch(
     seconds = time.perf_counter() - started
     metrics: dict[str, float] = {}
     if number % config.train.evaluate_every == 0 or number == config.train.epochs:
-        metrics = yield from validate(state.ema.model, val, config, number, device)
+        metrics = yield from validate(state.ema.evaluated(), val, config, number, device)
     highest = max((epoch.metrics.get("AP", -1.0) for epoch in state.epochs), default=-1.0)
     digests = checkpoint.digests(state.model.state_dict(), state.ema.model.state_dict())
     return Epoch(

@@ -37,6 +37,11 @@ def test_flatten_and_nest_are_inverse() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"lr": 1}, "lr is not a config field; did you mean optim.lr?"),
+        ({"train.lr": 1}, "train.lr is not a config field; did you mean optim.lr?"),
+        ({"optm.lrr": 1}, "optm.lrr is not a config field; did you mean optim.lr?"),
+        ({"optim.learning_rate": 1}, "optim.learning_rate is not a config field; optim has name, lr,"),
+        ({"ln": 1}, "ln is not a config field (SECTION.NAME of data, model, targets,"),
         ({"targets.sigma_divsor": 6.0}, "targets.sigma_divsor is not a config field; did you mean targets.sigma_divisor?"),
         ({"optim.lr": "fast"}, "optim.lr: Input should be a valid number, got 'fast'"),
         ({"augment.rotate_limit": 20.0}, "augment.rotate_limit: Input should be less than or equal to 15"),

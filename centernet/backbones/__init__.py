@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from centernet.backbones.backbone import Backbone as Backbone
+from centernet.backbones.backbone import Size as Size
 from centernet.backbones.dla import dla34
 from centernet.backbones.hourglass import hourglass
 from centernet.backbones.lite import efficientnet_lite

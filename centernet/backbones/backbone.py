@@ -1,7 +1,6 @@
 """What a backbone is: a network cut where its map is halved, one feature from each part."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -20,8 +19,9 @@ class Backbone(nn.Module):
 
     channels and strides: of the features; mean and std: of the images it expects, in 0...1;
     kept: which outputs are features, the others being finer than anybody asked for, coarser than
-    images are a multiple of, or early:
-    of a stack of hourglasses, features like the last one's, that a training supervises too;
+    images are a multiple of, or early;
+    early: how many of the first outputs, in a stack of hourglasses, are features like the last
+    one's, that a training supervises too;
     size: of the only images that the network itself takes, if it does not take any.
     """
 
@@ -65,17 +65,6 @@ class Backbone(nn.Module):
             outputs = [one.permute(0, 3, 1, 2) for one in outputs]
         early = [[one] for one in outputs[: self.early]]
         return [outputs[index] for index in self.kept], early
-
-    def freeze_unused(self, size: Size) -> None:
-        """Let go of parameters that no feature depends on: a last norm, parts behind the last."""
-        own = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        self.eval()
-        features, early = self(torch.zeros(1, 3, *size, device=own[0].device))
-        total = torch.stack([one.sum() for one in chain(features, *early)]).sum()
-        gradients = torch.autograd.grad(total, own, allow_unused=True)
-        self.train()
-        for parameter, gradient in zip(own, gradients, strict=True):
-            parameter.requires_grad_(gradient is not None)
 
 
 def cut(

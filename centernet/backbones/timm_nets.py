@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from centernet.backbones.backbone import Backbone, Size, without_computing
 from centernet.backbones.weights import IMAGENET, Pretrained, from_hub, import_timm, initialise
@@ -25,8 +24,8 @@ class OnGrid(Backbone):
 
     Where its cells are not of 2^n pixels, it sees images resized so that they are: of a network
     with patches of 14 pixels, at 14/16 of their size. Where it takes images of one size only, it
-    sees them at that size. Maps that are not what their stride makes of the image, as without
-    padding, are resampled. All bilinear; nothing happens where all fits.
+    sees them at that size. Its maps are resampled to the cells of the image: those that lack a
+    border, as without padding, are taken for its middle. Nothing happens where all fits.
     """
 
     def __init__(self, net: Any, *, size: Size | None, finest: int) -> None:
@@ -34,14 +33,18 @@ class OnGrid(Backbone):
         claimed = net.feature_info.reduction()
         super().__init__(net, **about(net, [nearest(stride) for stride in claimed]), finest=finest)
         self.size, self.scale = size, scale_of(net)
+        self.claimed = tuple(claimed[index] for index in self.kept)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
         """As of Backbone, on the grid of `images`."""
         height, width = images.shape[2:]
         seen = self.size or scaled((height, width), self.scale)
-        features, early = super().forward(resample(images, seen))
-        sizes = [(height // stride, width // stride) for stride in self.strides]
-        return [resample(one, size) for one, size in zip(features, sizes, strict=True)], early
+        features, early = super().forward(resample(images, seen, of=(height, width)))
+        pairs = zip(features, self.strides, self.claimed, strict=True)
+        return [
+            resample(one, (height // own, width // own), of=(seen[0] / cell, seen[1] / cell))
+            for one, own, cell in pairs
+        ], early
 
 
 def about(net: Any, strides: Sequence[int]) -> dict[str, Any]:
@@ -66,16 +69,35 @@ def nearest(stride: float) -> int:
     return int(2 ** round(math.log2(stride)))
 
 
-def resample(maps: Tensor, size: Size) -> Tensor:
-    """maps[B, C, h, w] as [B, C, *size], bilinear."""
-    return maps if maps.shape[2:] == size else interpolate(maps, size, mode="bilinear")
+def resample(maps: Tensor, size: Size, *, of: tuple[float, float]) -> Tensor:
+    """maps[B, C, h, w], the middle of an image of so many of its cells, as all of it, by `size`."""
+    for axis, wanted, whole in zip((2, 3), size, of, strict=True):
+        if maps.shape[axis] == wanted == whole:
+            continue
+        weights = interpolation(maps.shape[axis], wanted, whole).to(maps)
+        maps = weights @ maps if axis == 2 else maps @ weights.T
+    return maps
+
+
+def interpolation(cells: int, wanted: int, whole: float) -> Tensor:
+    """Weights[wanted, cells] of the middle `cells` of `whole`, for all of it by `wanted`.
+
+    Linear between centres, constant beyond the last; where there are fewer than before, over as
+    many as each replaces, so that none is lost.
+    """
+    step, border = whole / wanted, (whole - cells) / 2
+    centres = (torch.arange(wanted, dtype=torch.float64) + 0.5) * step - border - 0.5
+    away = (torch.arange(cells) - centres.clamp(0, cells - 1)[:, None]).abs()
+    weights = (1 - away / max(step, 1)).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
 
 
 def timm_features(name: str, *, pretrained: Pretrained, finest: int) -> Backbone:
     """Any feature extractor of timm, normalised as its weights expect."""
     options, backbone = find(name, finest=finest)
     if pretrained == IMAGENET:
-        net = from_hub(f"timm's {name}", lambda: create(name, pretrained=True, **options))
+        with torch.random.fork_rng(devices=[]):  # the rest of the model starts as without weights
+            net = from_hub(f"timm's {name}", lambda: create(name, pretrained=True, **options))
         return OnGrid(net, size=backbone.size, finest=finest)
     initialise(backbone, backbone.stages, pretrained)
     return backbone
@@ -108,6 +130,8 @@ def find(name: str, *, finest: int) -> tuple[Options, OnGrid]:
             try:
                 check_features(net, tried, compute=fixed or bool(size))
             except FAILURES as error:
+                if "allocate memory" in str(error):
+                    raise
                 failure = reason(error)
             else:
                 return options, OnGrid(net, size=size, finest=finest)

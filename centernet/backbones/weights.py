@@ -67,9 +67,9 @@ def fill(backbone: nn.Module, net: nn.Module, tensors: Tensors, *, source: str) 
 def flat(name: str) -> str:
     """A tensor's name as timm's feature extractors have it, and as its whole networks have it.
 
-    `stages_0.x`, `model.stages.0.x` and `body.stages.0.x` are `stages.0.x`.
+    `stages_0.x`, `model.stages.0.x` and `body.stages.0.x` are `stages.0.x`, `body_x` is `body.x`.
     """
-    return re.sub(r"^(model|body)\.", "", name).replace(".", "_")
+    return re.sub(r"^(model|body)[._]", "", name).replace(".", "_")
 
 
 def read(file: Path) -> Tensors:
