@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import conv2d, interpolate
 
 from centernet import checkpoint
+from centernet.backbones import BACKBONES, Backbone
 from centernet.config import resolve
 from centernet.encode import encode
 from centernet.errors import UserError
@@ -143,9 +144,13 @@ def test_bfloat16_reaches_deformable_necks_too() -> None:
     assert maps.heatmap.isfinite().all()
 
 
-def test_a_stride_that_a_backbone_has_not_is_one_line() -> None:
-    with torch.device("meta"), pytest.raises(UserError, match="has no feature at a stride of 8"):
-        model("timm/convmixer_768_32", "pyramid", False, 8)  # all of its features are at stride 7
+def test_a_stride_that_a_backbone_has_not_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def patches(pretrained: bool, finest: int) -> Backbone:
+        return Backbone(nn.Conv2d(3, 8, 4, 4), channels=(8,), strides=(4,), finest=finest)
+
+    monkeypatch.setitem(BACKBONES, "patches", patches)  # all of its features are at stride 4
+    with pytest.raises(UserError, match="patches has no feature at a stride of 8; use 4"):
+        model("patches", "pyramid", False, 8)
     with pytest.raises(UserError, match="no neck is named pyramide; did you mean pyramid"):
         model("slim", "pyramide", False, 4)
 
