@@ -36,6 +36,11 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name)
 $(foreach goal,$(MAKECMDGOALS),$(if $(OF_$(goal)),$(foreach name,$(filter-out PYTHON $(OF_$(goal)),$(GIVEN)),\
   $(error make $(goal) has no $(name): it has $(OF_$(goal))))))
 
+# Recipes read the variables from their environment ("$$DATA"), so that no character of a value is
+# make's or the shell's; `value` keeps a dollar sign as it was typed.
+$(foreach name,$(filter-out MAKE%,$(GIVEN)),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+export SPACE TESTS
+
 .PHONY: help setup search status report ui register models rollback serve reproduce test check clean
 
 help: ## what there is to type
@@ -45,46 +50,48 @@ help: ## what there is to type
 setup: .venv/.ready ## only set up .venv (the others do it themselves)
 
 search: .venv/.ready ## launch or continue a study [DATA= SPACE= TRIALS= EPOCHS= HOURS= WORKERS= STUDY= CONFIG= FINALISTS= SEEDS=]
-	@$(BIN)/experiments search --space "$(SPACE)" $(if $(DATA),--data "$(DATA)") \
-	  $(if $(TRIALS),--trials $(TRIALS)) $(if $(STUDY),--study "$(STUDY)") \
-	  $(if $(CONFIG),--config "$(CONFIG)") $(if $(HOURS),--hours $(HOURS)) \
-	  $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WORKERS),--workers $(WORKERS)) \
-	  $(if $(FINALISTS),--finalists $(FINALISTS)) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/experiments search --space "$$SPACE" $${DATA:+--data "$$DATA"} \
+	  $${TRIALS:+--trials "$$TRIALS"} $${STUDY:+--study "$$STUDY"} \
+	  $${CONFIG:+--config "$$CONFIG"} $${HOURS:+--hours "$$HOURS"} \
+	  $${EPOCHS:+--epochs "$$EPOCHS"} $${WORKERS:+--workers "$$WORKERS"} \
+	  $${FINALISTS:+--finalists "$$FINALISTS"} $${SEEDS:+--seeds "$$SEEDS"}
 
 status: .venv/.ready ## the trials of the last study [STUDY=]
-	@$(BIN)/experiments status $(if $(STUDY),"$(STUDY)")
+	@$(BIN)/experiments status $${STUDY:+"$$STUDY"}
 
 report: .venv/.ready ## write the last study's report [STUDY=]
-	@$(BIN)/experiments report $(if $(STUDY),"$(STUDY)")
+	@$(BIN)/experiments report $${STUDY:+"$$STUDY"}
 
 ui: .venv/.ready ## compare runs in the MLflow UI on 127.0.0.1 [PORT=]
-	@$(BIN)/experiments ui $(if $(PORT),--port $(PORT))
+	@$(BIN)/experiments ui $${PORT:+--port "$$PORT"}
 
 register: .venv/.ready ## choose a trial's model as the champion: TRIAL= [STUDY= DATA=]
-	@$(BIN)/experiments register $(or $(TRIAL),$(error TRIAL is missing: make register TRIAL=7)) $(if $(STUDY),--study "$(STUDY)") $(if $(DATA),--data "$(DATA)")
+	@$(if $(TRIAL),,$(error TRIAL is missing: make register TRIAL=7))\
+	  $(BIN)/experiments register "$$TRIAL" $${STUDY:+--study "$$STUDY"} $${DATA:+--data "$$DATA"}
 
 models: .venv/.ready ## registered versions, and what decided about each [MODEL=]
-	@$(BIN)/experiments models $(if $(MODEL),--model "$(MODEL)")
+	@$(BIN)/experiments models $${MODEL:+--model "$$MODEL"}
 
 rollback: .venv/.ready ## move the champion back, and say why: WHY= [TO= MODEL=]
-	@$(BIN)/experiments rollback --why "$(or $(WHY),$(error WHY is missing: make rollback WHY="misses buses at night"))" \
-	  $(if $(TO),--to $(TO)) $(if $(MODEL),--model "$(MODEL)")
+	@$(if $(WHY),,$(error WHY is missing: make rollback WHY="misses buses at night"))\
+	  $(BIN)/experiments rollback --why "$$WHY" $${TO:+--to "$$TO"} $${MODEL:+--model "$$MODEL"}
 
 serve: .venv/.ready ## MLflow's scoring server with the champion, on 127.0.0.1 [MODEL=models:/NAME@ALIAS PORT=]
-	@$(BIN)/experiments serve $(if $(MODEL),--weights "$(MODEL)") $(if $(PORT),--port $(PORT))
+	@$(BIN)/experiments serve $${MODEL:+--weights "$$MODEL"} $${PORT:+--port "$$PORT"}
 
 reproduce: .venv/.ready ## train a trial again, compare bit by bit: TRIAL= [STUDY= EPOCHS= DATA= OPTIONS=--check-only]
-	@$(BIN)/experiments reproduce "$(or $(TRIAL),$(error TRIAL is missing: make reproduce TRIAL=7))" \
-	  $(if $(STUDY),--study "$(STUDY)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data "$(DATA)") $(OPTIONS)
+	@$(if $(TRIAL),,$(error TRIAL is missing: make reproduce TRIAL=7))\
+	  $(BIN)/experiments reproduce "$$TRIAL" $${STUDY:+--study "$$STUDY"} \
+	  $${EPOCHS:+--epochs "$$EPOCHS"} $${DATA:+--data "$$DATA"} $$OPTIONS
 
 test: .venv/.ready ## the tests
-	@$(BIN)/pytest $(SPREAD) $(TESTS)
+	@$(BIN)/pytest $(SPREAD) $$TESTS
 
 check: .venv/.ready ## format, lint, types, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest $(SPREAD) $(TESTS)
+	@$(BIN)/pytest $(SPREAD) $$TESTS
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
