@@ -15,6 +15,8 @@ from centernet.structures import Epoch
 from centernet.train import train
 from experiments import study
 from experiments.finalists import Finalist, fresh_seeds, load_standings
+from experiments.label import Label
+from experiments.outcome import finals_result
 from experiments.registry import Registry
 from experiments.settings import Settings
 from experiments.study.finals import labels
@@ -33,6 +35,24 @@ def test_a_finalist_is_its_mean_and_stands_by_its_median(values: list[float]) ->
     assert median is not None
     assert sum(v <= median for v in values) >= len(values) / 2
     assert one.optimism == pytest.approx(50 - one.mean)
+
+
+def test_the_winner_of_the_finals_is_told_first_and_the_lucky_trial_below_it() -> None:
+    winner = Finalist(1, 45.0, (final(42.0),), 0, {-1: Label(1, 1)})
+    lucky = Finalist(3, 50.0, (final(40.0),), 0, {-1: Label(3, 1)})
+    default = Finalist(0, 41.0, (final(39.0),), 0, {-1: Label(0, 1)})
+    none = Finalist(5, 48.0, (), 1)
+    lines = finals_result([winner, lucky, default, none])
+    assert lines[0] == (
+        "Winner   trial 1: mean AP 42.0 with a fresh seed; the default config (trial 0): 39.0 (+3.0)"
+    )
+    assert [line.split()[0] for line in lines[1:]] == ["Finals"] * 4 + ["Chosen", "Luck"]
+    assert "Finals   trial 5: none was completed" in lines
+    assert lines[-2] == "Chosen   trial 1, seed 1 (TRIAL=1.1): its training of median AP"
+    assert lines[-1] == (
+        "Luck     trial 3 was best in the search with AP 50.0; "
+        "with fresh seeds its mean AP is 40.0 (-10.0)"
+    )
 
 
 def test_fresh_seeds_are_none_that_a_trial_had() -> None:

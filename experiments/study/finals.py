@@ -67,8 +67,9 @@ def labels(holder: optuna.Study) -> dict[int, Label]:
 
 def derived(final: Trial, base: int | None) -> Label:
     """What a final is called that does not say it; base: the seed of the search."""
-    seed = int(queued(final)[SEED])
-    return Label(final.user_attrs[ORIGIN], seed if base is None else seed_number(base, seed))
+    seed = int(queued(final).get(SEED, final.number))
+    origin = final.user_attrs.get(ORIGIN, final.number)
+    return Label(origin, seed if base is None else seed_number(base, seed))
 
 
 def queued(trial: Trial) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def label_of_final(final: MlflowRun, trials: Iterable[MlflowRun]) -> Label | Non
     numbered = sorted(trials, key=lambda run: int(run.data.tags[TRIAL]))
     seeds = [run.data.params[SEED] for run in numbered if SEED in run.data.params]
     same = [run for run in numbered if alike(run.data.params, params)]
-    if not same or SEED not in params:
+    if not same or not seeds or SEED not in params:
         return None
     origin = min(same, key=lambda run: (not_complete(run), -run.data.metrics.get(BEST_AP, 0.0)))
     number = seed_number(int(seeds[0]), int(params[SEED]))
