@@ -32,17 +32,19 @@ def audit(ours: Any, tracker: Tracker, locks: Any) -> Audit:
     trials = ours.get_trials(deepcopy=False)
     for number in runs.keys() - {trial.number for trial in trials}:
         problems.append(f"a run of trial {number}, which the study does not have")
+    names = {trial.number: tracker.label(trial.number).words for trial in trials}
     for trial in trials:
         own = runs.get(trial.number, [])
         if trial.state.name == "WAITING" and not own:
             continue  # queued, not begun
-        problems += [f"trial {trial.number}: {text}" for text in process(trial, locks)]
+        name = names[trial.number]
+        problems += [f"{name}: {text}" for text in process(trial, locks)]
         if len(own) != 1:
-            problems.append(f"trial {trial.number}: {len(own)} runs, expected 1")
+            problems.append(f"{name}: {len(own)} runs, expected 1")
             continue
         count, found = compare(trial, own[0], tracker)
         points += count
-        problems += [f"trial {trial.number}: {text}" for text in found]
+        problems += [f"{name}: {text}" for text in found]
     return Audit(len(trials), points, problems)
 
 

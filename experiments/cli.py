@@ -11,6 +11,7 @@ from centernet.arguments import FORMATS, Parser, command, port, positive, words
 from centernet.cli import INTERRUPTED, leave
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
+from experiments.label import Label, parse
 
 DATA_HELP = f"{FORMATS} (default: the embedded demo data)"
 STUDY_HELP = "default: the study searched last"
@@ -156,7 +157,8 @@ For example:
     reproduce.add_argument(
         "trial",
         metavar="TRIAL",
-        help="number, MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION",
+        help="number, 7.2 for trial 7, seed 2 of the finals, MLflow run id, models:/NAME@ALIAS or "
+        "models:/NAME/VERSION",
     )
     reproduce.add_argument("--study", metavar="NAME", help=STUDY_HELP)
     reproduce.add_argument(
@@ -187,7 +189,12 @@ For example:
 def model_commands(commands: Any) -> None:
     """What can be done with registered models."""
     register = command(commands, "register", "register a trial's model as the champion")
-    register.add_argument("trial", type=natural, metavar="TRIAL", help="its number in the study")
+    register.add_argument(
+        "trial",
+        type=numbered,
+        metavar="TRIAL",
+        help="its number, 7.2 for trial 7, seed 2 of finals",
+    )
     register.add_argument("--study", metavar="NAME", help=STUDY_HELP)
     register.add_argument(
         "--data", type=Path, metavar="FOLDER", help="where its data lies now, if it moved"
@@ -225,6 +232,14 @@ def natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a whole number from 0, got {text!r}")
     return int(text)
+
+
+def numbered(text: str) -> Label:
+    """The number of a trial, or of a final."""
+    label = parse(text)
+    if label is None:
+        raise argparse.ArgumentTypeError(f"a trial (7) or a final (7.2), got {text!r}")
+    return label
 
 
 def hours(text: str) -> float:

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Any, NoReturn
 
+from rich.console import Console
+
 from centernet import style
 from centernet.errors import UserError
 from centernet.lock import exclusive, holder
@@ -18,6 +20,7 @@ from experiments.reproduce import reproduce
 from experiments.retention import forget, surplus
 from experiments.search import search, trial_folder, write_report
 from experiments.settings import Settings
+from experiments.study.finals import load_finals, refuse
 from experiments.study.suggest import default_point
 from experiments.tracking import Tracker, connect
 
@@ -48,12 +51,14 @@ def status(options: argparse.Namespace) -> int:
         return check_stores(own, ours)
     trials = ours.get_trials(deepcopy=False)
     console = style.console()
-    process = holder(own.runs / "trials" / f"{ours.study_name}.lock")
+    searched = ours.user_attrs.get(study.PARENT, ours.study_name)
+    process = holder(own.runs / "trials" / f"{searched}.lock")
     noted = ours.user_attrs.get(study.SESSION)
     hours = ours.user_attrs.get(study.SECONDS, 0.0) / 3600
     live = "nobody searches it now"
-    if process is not None and noted is not None:
-        live = f"being searched by process {process} with {noted['workers']} workers"
+    if process is not None:
+        beside = f" with {noted['workers']} workers" if noted is not None else ""
+        live = f"being searched by process {process}{beside}"
     counted = f"{len(study.finished(ours))} finished trials in {hours:.2f} hours, {live}"
     console.print(f"Study {ours.study_name}: {counted}", highlight=False, soft_wrap=True)
     if process is not None and noted is not None:
@@ -62,11 +67,18 @@ def status(options: argparse.Namespace) -> int:
             said = log.read_text(errors="replace").splitlines()[-1:]
             text = f"{log.stem}: {''.join(said)}"
             console.print(text, style="dim", highlight=False, markup=False)
-        return 0
-    best = study.best_trial(ours)
-    rows = [display.row(trial) for trial in trials]
-    console.print(display.table(rows, best=best.number if best else None))
+    else:
+        show_trials(console, ours)
+    if (held := load_finals(ours)) is not None:
+        console.print(f"Finals, with fresh seeds ({held.study_name}):", highlight=False)
+        show_trials(console, held)
     return 0
+
+
+def show_trials(console: Console, holder: study.Study) -> None:
+    """Print a table of trials, each under the number that `reproduce` and `register` take."""
+    best = study.best_trial(holder)
+    console.print(display.table(display.rows(holder), best=best.number if best else None))
 
 
 def check_stores(own: Settings, ours: Any) -> int:
@@ -85,8 +97,10 @@ def check_stores(own: Settings, ours: Any) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Write a study's report, and log it to the study's run."""
-    own, ours, tracker = open_last(options)
-    print(write_report(own, ours, tracker))
+    own = settings.load(options.settings)
+    ours = study.load_study(own, options.study)
+    refuse(ours, "its report shows them")
+    print(write_report(own, ours, Tracker.of(own, ours)))
     return 0
 
 
@@ -98,7 +112,7 @@ def gc(options: argparse.Namespace) -> int:
         unwanted = surplus(ours, tracker, pinned(own))
         for one in unwanted:
             value = "" if one.value is None else f", AP {one.value:.1f}"
-            print(f"trial {one.number}{value}: {one.bytes / 1e6:.1f} MB")
+            print(f"{tracker.label(one.number).words}{value}: {one.bytes / 1e6:.1f} MB")
         if not options.dry_run:
             forget(ours, tracker, unwanted)
     total = sum(one.bytes for one in unwanted) / 1e6

@@ -8,6 +8,7 @@ from rich.console import Console
 from experiments import display, launch, outcome, study
 from experiments.drive import drive
 from experiments.finalists import Finalist, open_finals, standings
+from experiments.label import Label
 from experiments.objective import Search
 from experiments.promote import Candidate, promote
 
@@ -30,7 +31,7 @@ def hold_finals(
     console.print(
         f"\nFinals   {outcome.finals_plan(finals.study)}", highlight=False, soft_wrap=True
     )
-    known = [display.row(trial) for trial in study.finished(finals.study)]
+    known = filter(display.over, display.rows(finals.study))
     crew = launch.crew(finals, workers=workers, per_gpu=options.per_gpu, gpus=options.gpus)
     with (
         closing(drive(finals, budget, crew)) as events,
@@ -48,27 +49,29 @@ def conclude(shared: Search, finals: tuple[Search, list[Finalist]] | None) -> st
     if best is None or value is None:
         kind = "completed within the constraints" if shared.space.limits else "completed"
         return f"No trial was {kind}: nothing to register. make status shows the reasons."
-    candidate = Candidate(shared.tracker, best.user_attrs[study.RUN], best.number, value)
-    lines: list[str] = []
+    run_id = best.user_attrs[study.RUN]
+    candidate = Candidate(shared.tracker, run_id, Label(best.number), value)
+    headline = outcome.search_result(best, study.find_trial(shared.study, 0))
+    params, lines = best.params, []
     if finals is not None:
         held, ranked = finals
         lines = outcome.finals_result(ranked)
-        if ranked[0].finals:
+        if ranked and ranked[0].finals:
             candidate = winner(held, ranked[0], lines)
+            params = study.find_trial(shared.study, ranked[0].trial).params
+            headline, *lines = lines
     verdict = promote(own, candidate)
-    default = study.find_trial(shared.study, 0)
-    lines += fronts(shared)
-    return outcome.summary(
-        shared.study.study_name, best, default, verdict, own.alias, lines
-    )  # fmt: skip
+    found = [headline, *outcome.values(params), *lines, *fronts(shared)]
+    name = shared.study.study_name
+    return outcome.summary(name, found, candidate.label, verdict, own.alias)
 
 
 def winner(held: Search, first: Finalist, lines: list[str]) -> Candidate:
     """The finalist of the highest mean AP, by its training of median AP."""
     chosen = first.median
-    notes = {"finals": "\n".join(lines), "finalist": str(chosen.number)}
+    notes = {"finals": "\n".join(lines)}
     run_id = chosen.user_attrs[study.RUN]
-    return Candidate(held.tracker, run_id, first.trial, study.score(chosen) or 0.0, notes)
+    return Candidate(held.tracker, run_id, first.stands, study.score(chosen) or 0.0, notes)
 
 
 def fronts(shared: Search) -> list[str]:

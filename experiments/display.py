@@ -20,9 +20,11 @@ from centernet.errors import one_line, without_passwords
 from centernet.structures import Epoch
 from experiments import study
 from experiments.budget import Budget
+from experiments.label import Label
 from experiments.objective import Progress
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
+from experiments.study.finals import labels
 
 ROWS = 20  # trials shown; older ones scroll away
 STYLES = {
@@ -102,7 +104,7 @@ class Screen:
         """Note where a trial is."""
         self.rows[progress.trial] = progress
         if progress.state in ("WAITING", "FAIL"):
-            self.trouble = f"trial {progress.trial}: {progress.reason}"
+            self.trouble = f"{progress.name.words}: {progress.reason}"
 
     @property
     def best(self) -> Progress | None:
@@ -141,19 +143,19 @@ class Screen:
 
     def line(self, row: Progress) -> str:
         """One event as a line of a log."""
-        epoch = row.epoch
+        epoch, name = row.epoch, row.name.words
         values = " ".join(f"{short(path)}={number(value)}" for path, value in row.params.items())
         if row.state == "WAITING":
-            return f"trial {row.trial}: interrupted ({row.reason}); it goes on from its checkpoint"
+            return f"{name}: interrupted ({row.reason}); it goes on from its checkpoint"
         if row.state != "RUNNING":
             why = f" ({row.reason})" if row.reason else ""
-            return f"trial {row.trial}: {row.state}, best AP {percent(row.value) or '-'}{why}"
+            return f"{name}: {row.state}, best AP {percent(row.value) or '-'}{why}"
         if epoch is None:
-            return f"trial {row.trial}: {values}"
+            return f"{name}: {values}"
         left = self.left()
         ap = f", AP {percent(epoch.metrics['AP'])}" if "AP" in epoch.metrics else ""
         return (
-            f"trial {row.trial}: epoch {epoch.number}/{row.epochs}{ap}, "
+            f"{name}: epoch {epoch.number}/{row.epochs}{ap}, "
             f"{epoch.images_per_second:.0f} images/s, ETA {duration(left or 0)}"
         )
 
@@ -167,7 +169,8 @@ class Screen:
             foot += f", {self.pace():.3g} epochs a minute, about {duration(left)} to go"
         lines = [Text(foot, "dim")]
         if best is not None:
-            lines.insert(0, Text(f"best so far: trial {best.trial}, AP {percent(best.value)}"))
+            text = f"best so far: {best.name.words}: AP {percent(best.value)}"
+            lines.insert(0, Text(text))
         if self.trouble:
             lines.append(Text(f"last trouble: {self.trouble}", "red"))
         several = any(row.worker for row in rows)
@@ -207,7 +210,7 @@ def table(rows: list[Progress], *, best: int | None, workers: bool = False) -> T
     for row in rows:
         epoch = row.epoch
         shown.add_row(
-            f"{row.trial}{'*' if row.trial == best else ' '}",
+            f"{row.name}{'*' if row.trial == best else ' '}",
             Text(row.state, STYLES.get(row.state, "")),
             *([str(row.worker) if row.state == "RUNNING" else ""] if workers else []),
             f"{epoch.number}/{row.epochs}" if epoch else "",
@@ -218,8 +221,8 @@ def table(rows: list[Progress], *, best: int | None, workers: bool = False) -> T
     return shown
 
 
-def row(trial: Any) -> Progress:
-    """One of Optuna's trials as a row of the table."""
+def row(trial: Any, label: Label | None = None) -> Progress:
+    """One of Optuna's trials as a row of the table; label: what it is called, if by no number."""
     curve = trial.intermediate_values
     best, last = max(curve.values(), default=None), max(curve, default=None)
     epoch = None
@@ -233,7 +236,14 @@ def row(trial: Any) -> Progress:
         epoch,
         best,
         trial.user_attrs.get(study.REASON, ""),
+        label=label,
     )
+
+
+def rows(holder: study.Study) -> list[Progress]:
+    """The trials of a study, or of its finals, as rows of the table."""
+    names = labels(holder)
+    return [row(trial, names[trial.number]) for trial in holder.get_trials(deepcopy=False)]
 
 
 def nearer(text: str) -> str:

@@ -6,22 +6,32 @@ whose points are all queued when it is opened: they are driven, resumed and chec
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from centernet.seed import key
+from centernet.errors import UserError
 from experiments import study
 from experiments.budget import Budget
+from experiments.label import Label
 from experiments.objective import Search
 from experiments.search_space import SearchSpace
-from experiments.settings import Settings
+from experiments.study.finals import (
+    LABEL,
+    OF,
+    ORIGIN,
+    SUFFIX,
+    is_finals_of,
+    keyed,
+    labels,
+    load_finals,
+    queued,
+    seed_number,
+)
 from experiments.study.suggest import SEED, default_point, seeded
 from experiments.tracking import Tracker
 
-SUFFIX = ".finals"
-ORIGIN = "origin"  # user attribute of a final: the trial of the study that it trains again
 FINALISTS, SEEDS = "finalists", "seeds"  # user attributes of the finals: who takes part, with what
 DEFAULT = 0  # the study's trial of the default config
 
@@ -34,6 +44,7 @@ class Finalist:
     searched: float | None  # its AP in the search; none where it was not completed
     finals: tuple[Any, ...]  # those completed, the lowest AP first
     missing: int  # those that failed or were not run yet
+    names: Mapping[int, Label] = field(default_factory=dict)  # of the finals, by their number
 
     @property
     def values(self) -> list[float]:
@@ -49,6 +60,11 @@ class Finalist:
     def median(self) -> Any:
         """The training that stands for it: of median AP, so neither a lucky nor an unlucky one."""
         return self.finals[(len(self.finals) - 1) // 2]
+
+    @property
+    def stands(self) -> Label:
+        """What that training is called."""
+        return self.names[self.median.number]
 
     @property
     def optimism(self) -> float | None:
@@ -70,21 +86,48 @@ def open_finals(search: Search, count: int, seeds: int) -> tuple[Search, Budget]
         own,
         parent.study_name + SUFFIX,
         space,
-        identity={"study": parent.user_attrs[study.ID]},
+        identity={OF: parent.user_attrs[study.ID]},
         points=[],
         threads=None,
     )
     finals.set_user_attr(study.PARENT, parent.study_name)
+    chosen = {taking_part(finals, number, point): point for number, point in chosen.items()}
     finals.set_user_attr(FINALISTS, list(chosen))
     finals.set_user_attr(SEEDS, fresh)
     for (number, point), seed in itertools.product(chosen.items(), fresh):
-        origin = {ORIGIN: number}
-        finals.enqueue_trial(point | {SEED: seed}, user_attrs=origin, skip_if_exists=True)
+        label = Label(number, seed_number(search.base.train.seed, seed))
+        names = {ORIGIN: number, LABEL: str(label)}
+        finals.enqueue_trial(point | {SEED: seed}, user_attrs=names, skip_if_exists=True)
     unlimited = own.model_copy(update={"keep_best": 10**6, "keep_gb": math.inf})
     tracker = Tracker.of(unlimited, finals)
     folder = search.folder.with_name(f"{tracker.study}-{tracker.study_id[:8]}")
     opened = replace(search, study=finals, space=space, tracker=tracker, folder=folder)
     return opened, Budget(trials=len(finals.get_trials(deepcopy=False)))
+
+
+def check_name(parent: Any) -> None:
+    """UserError where the finals' name is taken: better before a search than at its end."""
+    name = parent.study_name + SUFFIX
+    if study.exists(parent, name):
+        finals = study.beside(parent, name)
+        if study.IDENTITY in finals.user_attrs and not is_finals_of(finals, parent):
+            raise UserError(
+                f"study {name} is not of this study {parent.study_name}, but of an earlier one of "
+                "its name: delete it too (optuna delete-study), or name another study (STUDY=...)"
+            )
+
+
+def taking_part(finals: Any, number: int, point: dict[str, Any]) -> int:
+    """The trial under which a point takes part already; `number` where it does not."""
+    for final in finals.get_trials(deepcopy=False):
+        if without_seed(queued(final)) == point:
+            return int(final.user_attrs[ORIGIN])
+    return number
+
+
+def without_seed(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point of the study's question, which the finals ask with other seeds."""
+    return {path: value for path, value in point.items() if path != SEED}
 
 
 def leaders(
@@ -95,9 +138,10 @@ def leaders(
     ranked = sorted(filter(study.feasible, complete), key=lambda t: (-t.values[0], t.number))
     points: dict[int, dict[str, Any]] = {}
     for trial in ranked[:count]:
-        if trial.params not in points.values():
-            points[trial.number] = dict(trial.params)
-    default = default_point(space, search.base)
+        point = without_seed(trial.params)
+        if point not in points.values():
+            points[trial.number] = point
+    default = without_seed(default_point(space, search.base))
     if default not in points.values():
         points[DEFAULT] = default
     return points
@@ -106,26 +150,25 @@ def leaders(
 def fresh_seeds(base: int, trials: Sequence[Any], count: int) -> list[int]:
     """The first `count` seeds of the finals, none of which any trial was trained with."""
     used = {base, *(trial.params.get(SEED, base) for trial in trials)}
-    keyed = (key(base, "finals", number) for number in itertools.count())
-    return list(itertools.islice((seed for seed in keyed if seed not in used), count))
+    every = (keyed(base, number) for number in itertools.count())
+    return list(itertools.islice((seed for seed in every if seed not in used), count))
 
 
-def load_standings(own: Settings, parent: Any) -> list[Finalist]:
+def load_standings(parent: Any) -> list[Finalist]:
     """The standings of a study's finals; empty where there were none."""
-    name = parent.study_name + SUFFIX
-    if not study.exists(parent, name):
-        return []
-    return standings(parent, study.load_study(own, name))
+    finals = load_finals(parent)
+    return [] if finals is None else standings(parent, finals)
 
 
 def standings(parent: Any, finals: Any) -> list[Finalist]:
     """Those who took part last, the best first: complete with every seed, then by mean AP."""
-    seeds, found = set(finals.user_attrs[SEEDS]), []
+    seeds, names = set(finals.user_attrs.get(SEEDS, ())), labels(finals)
     trials = [t for t in finals.get_trials(deepcopy=False) if t.params.get(SEED) in seeds]
-    for number in finals.user_attrs[FINALISTS]:
-        own = [t for t in trials if t.user_attrs.get(ORIGIN) == number and study.feasible(t)]
-        complete = [t for t in own if study.score(t) is not None]
-        ranked = tuple(sorted(complete, key=lambda t: (t.values[0], t.number)))
+    ranked: list[Finalist] = []
+    for number in finals.user_attrs.get(FINALISTS, ()):  # killed in `open_finals`: not yet
+        again = [t for t in trials if t.user_attrs.get(ORIGIN) == number and study.feasible(t)]
+        complete = [t for t in again if study.score(t) is not None]
+        ordered = tuple(sorted(complete, key=lambda t: (t.values[0], t.number)))
         searched = study.score(study.find_trial(parent, number))
-        found.append(Finalist(number, searched, ranked, len(seeds) - len(ranked)))
-    return sorted(found, key=lambda one: (one.missing, -one.mean if one.finals else 0, one.trial))
+        ranked.append(Finalist(number, searched, ordered, len(seeds) - len(ordered), names))
+    return sorted(ranked, key=lambda one: (one.missing, -one.mean if one.finals else 0, one.trial))

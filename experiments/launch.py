@@ -73,7 +73,8 @@ class Inline:
 
     def _stalled(self) -> None:
         reason = silence(self.minutes)
-        print(f"trial {self.number}: {reason}; the search begins again", flush=True)
+        name = self.search.tracker.label(self.number).words
+        print(f"{name}: {reason}; the search begins again", flush=True)
         failed(self.search, self.number, reason)
 
 
@@ -96,7 +97,7 @@ class Worker:
 
 def told(progress: Progress) -> str:
     """A line of a worker's log."""
-    text = f"trial {progress.trial} {progress.state}"
+    text = f"{progress.name.words} {progress.state}"
     if progress.epoch is not None:
         text += f" epoch {progress.epoch.number}/{progress.epochs}"
     return (
@@ -186,7 +187,8 @@ class Actors:
         self.ray.kill(slot.actor)
         state = failed(self.search, slot.number, reason)
         slot.actor, slot.stream = self._actor(slot.index), None
-        last = slot.last or Progress(slot.number, {}, state, self.search.base.train.epochs)
+        epochs, label = self.search.base.train.epochs, self.search.tracker.label(slot.number)
+        last = slot.last or Progress(slot.number, {}, state, epochs, label=label)
         return replace(last, state=state, reason=reason, worker=slot.index)
 
     def close(self) -> None:

@@ -11,13 +11,16 @@ from centernet import commands as detector_commands
 from centernet.errors import UserError, did_you_mean
 from experiments import promote as promotion
 from experiments import settings, study
-from experiments.finalists import ORIGIN
+from experiments.label import words
 from experiments.outcome import judged
 from experiments.promote import Candidate, promote
 from experiments.registry import DECISION, VALUE, Registry, Version, names
 from experiments.settings import Settings
+from experiments.study import finals
 from experiments.tracking import Tracker
+from experiments.tracking.record import Archive
 
+FINALIST = "finalist"  # tag of a version that an earlier version of this program made of a final
 SCHEME = "models:/"
 ASK = """\
   {{ printf '{{"dataframe_records": [{{"image": "'; base64 -w0 IMAGE; printf '"}}]}}'; }} \\
@@ -27,21 +30,16 @@ ASK = """\
 def register(options: argparse.Namespace) -> int:
     """Register a trial's model as the champion by hand, once it has passed the checks."""
     own = settings.load(options.settings)
-    ours = study.load_study(own, options.study)
-    tracker = Tracker.of(own, ours)
-    trial = study.find_trial(ours, options.trial)
+    ours, label = study.load_study(own, options.study), options.trial
+    holder, trial = finals.find(ours, label)
     if not trial.state.is_finished() or not trial.intermediate_values:
-        raise UserError(f"trial {trial.number} is {trial.state.name}: it has no model to register")
+        raise UserError(f"{label.words} is {trial.state.name}: it has no model to register")
     value = max(trial.intermediate_values.values())
-    found = tracker.find(trial.number)
-    if found is None:
-        raise UserError(f"trial {trial.number} of study {ours.study_name} has no run in MLflow")
-    origin = trial.user_attrs.get(ORIGIN, trial.number)
-    notes = {"finalist": str(trial.number)} if ORIGIN in trial.user_attrs else {}
-    candidate = Candidate(tracker, found.info.run_id, origin, value, notes)
+    tracker = Tracker.of(own, holder)
+    candidate = Candidate(tracker, finals.run_of(ours, label, trial), label, value)
     folder = options.data and options.data.resolve()
     verdict = promote(own, candidate, by_hand=True, folder=folder)
-    said = f"study {ours.study_name}, trial {trial.number}, val AP {value:.1f}"
+    said = f"study {ours.study_name}, {label.words}, val AP {value:.1f}"
     print(f"{verdict.version.name} version {verdict.version.version}: {said}")
     *tested, model = judged(verdict, own.alias)
     if verdict.earlier:
@@ -58,14 +56,25 @@ def register(options: argparse.Namespace) -> int:
 def models(options: argparse.Namespace) -> int:
     """List the versions of a registered model, with what decided about each."""
     own = settings.load(options.settings)
-    registry = Registry(own, model_name(own, options.model))
+    registry, archive = Registry(own, model_name(own, options.model)), Archive(own)
     print(registry.name)
     for version in registry.versions():
-        print("\n".join(about(version)))
+        print("\n".join(about(version, archive)))
     return 0
 
 
-def about(version: Version) -> list[str]:
+def called(version: Version, archive: Archive) -> str:
+    """The trial, or final, that a version was made from."""
+    trial = words(version.tags["trial"])
+    if FINALIST not in version.tags:
+        return trial
+    try:
+        return archive.words(archive.find(version.run_id))
+    except UserError:
+        return f"{trial}, trained again in the finals"
+
+
+def about(version: Version, archive: Archive) -> list[str]:
     """What a version's tags say, in lines."""
     found = version.tags
     aliases = "".join(f" @{alias}" for alias in version.aliases)
@@ -73,7 +82,8 @@ def about(version: Version) -> list[str]:
     if not version.ours:
         return [f"{head}: made elsewhere"]
     lines = [
-        f"{head}: study {found['study']}, trial {found['trial']}, val AP {float(found[VALUE]):.1f}",
+        f"{head}: study {found['study']}, {called(version, archive)}, "
+        f"val AP {float(found[VALUE]):.1f}",
         f"    run {found['run']}, data {found['data_folder']} ({found['data']})",
     ]
     lines += [f"    {line}" for line in found.get("finals", "").splitlines()]

@@ -26,6 +26,7 @@ from centernet.structures import Epoch
 from centernet.train import NonFiniteLoss, train
 from experiments import study
 from experiments.costs import COSTS
+from experiments.label import Label
 from experiments.retention import worth_keeping
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
@@ -50,6 +51,12 @@ class Progress:
     reason: str = ""
     kept: bool = False  # its weights were put among those of the best
     worker: int = 0
+    label: Label | None = None  # of a final; a trial is called by its number
+
+    @property
+    def name(self) -> Label:
+        """What it is called."""
+        return self.label or Label(self.trial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ def objective(trial: optuna.Trial, search: Search) -> Iterator[Progress]:
     """
     with exclusive(search.lock(trial.number)):
         config = allowance(trial, configured(search.base, trial.params))
-        row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
+        row = begun(trial, search, config)
         yield row
         try:
             for row in attempt(trial, search, config):
@@ -134,7 +141,7 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
     ) as run:
         trial.set_user_attr(study.RUN, run.id)
         view = Glance(search.study)
-        row = yield from follow(trial, run, config, folder, view)
+        row = yield from follow(trial, run, begun(trial, search, config), folder, view, config)
         if (folder / BEST).exists():
             sheet = beside_truth(Detector.load(folder / BEST), search.splits[1])
             run.files.write(PICTURE, sheet)
@@ -156,11 +163,16 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
     yield row
 
 
+def begun(trial: optuna.Trial, search: Search, config: Config) -> Progress:
+    """A trial before its first epoch."""
+    label = search.tracker.label(trial.number)
+    return Progress(trial.number, trial.params, "RUNNING", config.train.epochs, label=label)
+
+
 def follow(
-    trial: optuna.Trial, run: Run, config: Config, folder: Path, view: Glance
+    trial: optuna.Trial, run: Run, row: Progress, folder: Path, view: Glance, config: Config
 ) -> Generator[Progress, None, Progress]:
     """Train, and tell run and study of every epoch; how the training ended."""
-    row = Progress(trial.number, trial.params, "RUNNING", config.train.epochs)
     try:
         with Judge(trial, view) as judge, closing(train(config, folder)) as epochs:
             for epoch in epochs:

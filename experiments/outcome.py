@@ -1,25 +1,33 @@
-"""What a search found, in words: the best trial, the finals, the test, the promotion."""
+"""What a search found, in words: its winner, the finals, the test, the promotion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import study
 from experiments.display import number
 from experiments.finalists import DEFAULT, FINALISTS, SEEDS, Finalist
+from experiments.label import Label
 from experiments.promote import Verdict
 from experiments.settings import CHALLENGER
-from experiments.study.suggest import SEED
+from experiments.study import Trial
 
 
-def summary(
-    name: str,
-    best: Any,
-    default: Any,
-    verdict: Verdict,
-    alias: str,
-    found: list[str],
-) -> str:
-    """What a search found, and what to type next."""
+def summary(name: str, found: list[str], chosen: Label, verdict: Verdict, alias: str) -> str:
+    """What a search found, what became of the chosen training, and what to type next."""
+    return "\n".join([
+        "",
+        *found,
+        *judged(verdict, alias),
+        "",
+        "Next     make ui                      compare the runs",
+        f"         make reproduce TRIAL={chosen!s:<8} train it again, compare bit by bit",
+        f"         make register TRIAL=N        choose another {alias}",
+        f"         make search ... TRIALS=N     more trials of {name}",
+    ])  # fmt: skip
+
+
+def search_result(best: Trial, default: Trial) -> str:
+    """The best trial of a search, beside the default config."""
     value, usual = study.score(best) or 0.0, study.score(default)
     if best.number == default.number:
         against = ", which is the default config: nothing tried was better"
@@ -27,18 +35,12 @@ def summary(
         against = f"; the default config (trial 0) was not completed: {default.state.name}"
     else:
         against = f", the default config (trial 0): AP {usual:.1f} ({value - usual:+.1f})"
-    lines = [f"\nBest     trial {best.number}: AP {value:.1f}{against}"]
-    lines += [f"         {path} = {number(value)}" for path, value in best.params.items()]
-    lines += found
-    return "\n".join([
-        *lines,
-        *judged(verdict, alias),
-        "",
-        "Next     make ui                      compare the runs",
-        f"         make reproduce TRIAL={best.number:<8} train it again, compare bit by bit",
-        f"         make register TRIAL=N        choose another {alias}",
-        f"         make search ... TRIALS=N     more trials of {name}",
-    ])  # fmt: skip
+    return f"Best     trial {best.number}: AP {value:.1f}{against}"
+
+
+def values(params: Mapping[str, object]) -> list[str]:
+    """A line for each field that the study varies."""
+    return [f"         {path} = {number(value)}" for path, value in params.items()]
 
 
 def finals_plan(finals: Any) -> str:
@@ -55,24 +57,41 @@ def finalist(number: int) -> str:
 
 
 def finals_result(ranked: Sequence[Finalist]) -> list[str]:
-    """Every finalist's AP with fresh seeds, the best first, and how lucky the search's best was."""
-    lines = []
+    """Who won the finals, by which training; every finalist; how lucky the search's best was."""
+    if not ranked:
+        return []
+    first, lines = ranked[0], []
+    if first.finals:
+        lines = [f"Winner   {headline(ranked)}"]
     for one in ranked:
-        values = ", ".join(f"{value:.1f}" for value in one.values) or "none was completed"
-        failed = f"; {one.missing} failed" if one.missing and one.finals else ""
-        lines.append(f"Finals   {finalist(one.trial)}: mean AP {one.mean:.1f} ({values}){failed}")
+        aps = ", ".join(f"{value:.1f}" for value in one.values)
+        failed = f"; {one.missing} failed" if one.missing else ""
+        result = f"mean AP {one.mean:.1f} ({aps}){failed}" if one.finals else "none was completed"
+        lines.append(f"Finals   {finalist(one.trial)}: {result}")
+    if first.finals:
+        lines.append(
+            f"Chosen   {first.stands.words} (TRIAL={first.stands}): its training of median AP"
+        )
     lucky = max(ranked, key=lambda one: (one.searched or 0.0, -one.trial))
     if lucky.optimism is not None:
         lines.append(
-            f"Luck     trial {lucky.trial} was best in the search with AP {lucky.searched:.1f}, "
-            f"{lucky.optimism:+.1f} against its mean with fresh seeds"
-        )
-    if ranked[0].finals:
-        seed = ranked[0].median.params[SEED]
-        lines.append(
-            f"Winner   {finalist(ranked[0].trial)}, as trained with seed {seed}: its median"
+            f"Luck     trial {lucky.trial} was best in the search with AP {lucky.searched:.1f}; "
+            f"with fresh seeds its mean AP is {lucky.mean:.1f} ({-lucky.optimism:+.1f})"
         )
     return lines
+
+
+def headline(ranked: Sequence[Finalist]) -> str:
+    """The winner of the finals, beside the default config."""
+    first, default = ranked[0], next((one for one in ranked if one.trial == DEFAULT), None)
+    against = ""
+    if first.trial == DEFAULT:
+        against = "; nothing tried was better"
+    elif default is not None and default.finals:
+        gain = first.mean - default.mean
+        against = f"; the default config (trial {DEFAULT}): {default.mean:.1f} ({gain:+.1f})"
+    seeds = f"{len(first.finals)} fresh seeds" if len(first.finals) > 1 else "a fresh seed"
+    return f"{finalist(first.trial)}: mean AP {first.mean:.1f} with {seeds}{against}"
 
 
 def judged(verdict: Verdict, alias: str) -> list[str]:

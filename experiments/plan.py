@@ -147,8 +147,8 @@ def verified(plan: Plan) -> list[str]:
     identity, how = then.identity, device_of(then)
     commit = (identity.get("commit") or "none")[:12]
     lines = [
-        f"Trial {then.trial} of study {then.study}: {then.state} after {len(then.epochs)} epochs "
-        f"(run {then.run_id})",
+        f"{then.name.capitalize()} of study {then.study}: {then.state} after "
+        f"{len(then.epochs)} epochs (run {then.run_id})",
         f"  then: {mode_of(then.values)} on {how}, {identity['threads']} threads, commit {commit}"
         + (" with uncommitted changes" if identity.get("dirty") else ""),
     ]

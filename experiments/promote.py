@@ -17,6 +17,7 @@ from experiments import exam, gate
 from experiments.checks import Examined, first_failure
 from experiments.costs import COSTS
 from experiments.gate import Comparison, Decision, Estimate
+from experiments.label import Label, words
 from experiments.registry import DECISION, REPLACED, VALUE, Registry, Version
 from experiments.settings import CHALLENGER, Settings
 from experiments.tracking import Tracker
@@ -34,7 +35,7 @@ class Candidate:
 
     tracker: Tracker
     run_id: str
-    trial: int  # of its study
+    label: Label  # the trial, or final, of its study
     value: float  # val AP
     notes: dict[str, str] = field(default_factory=dict)  # tags: how it was chosen
 
@@ -176,7 +177,7 @@ def tags(candidate: Candidate, config: Config, digest: str) -> dict[str, str]:
     """What a version says of where it came from."""
     return {
         "study": candidate.tracker.study,
-        "trial": str(candidate.trial),
+        "trial": str(candidate.label),
         "run": candidate.run_id,
         VALUE: f"{candidate.value:.6f}",
         "data": digest,
@@ -189,7 +190,7 @@ def describe(own: Settings, version: Version, why: str) -> str:
     """A version's description, for people."""
     found = version.tags
     lines = [
-        f"Trial {found['trial']} of study {found['study']}, run {found['run']}, "
+        f"{words(found['trial']).capitalize()} of study {found['study']}, run {found['run']}, "
         f"data {found['data_folder']} ({found['data']}).",
         f"Val AP {float(found[VALUE]):.2f}.",
     ]

@@ -25,7 +25,7 @@ from experiments import charts, study
 from experiments.budget import NOISE
 from experiments.charts import Row
 from experiments.finalists import Finalist
-from experiments.outcome import finals_result
+from experiments.outcome import finals_result, headline
 
 RESAMPLES = 20  # studies drawn from the trials, for the intervals of the importances
 FEWEST = 6  # complete trials for anything to be said about importances
@@ -77,7 +77,11 @@ def report(
     template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
     html = template.substitute(
         name=escape(ours.study_name),
-        lead=escape(answer(best, study.find_trial(ours, 0))),
+        lead=escape(
+            f"Winner of the finals: {headline(finals)}."
+            if finals and finals[0].finals
+            else answer(best, study.find_trial(ours, 0))
+        ),
         facts="".join(fact(value, name) for name, value in cost(ours, trials, watts).items()),
         sections="".join(sections),
     )

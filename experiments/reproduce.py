@@ -14,11 +14,13 @@ from centernet import checkpoint
 from centernet.checkpoint import LAST
 from centernet.errors import UserError, one_line
 from centernet.logs import from_tree
-from experiments import provenance, restore, settings
+from experiments import provenance, restore, settings, study
 from experiments.display import duration
+from experiments.label import parse
 from experiments.plan import Plan, make_plan, suspects, verified
 from experiments.replay import replay
 from experiments.settings import Settings
+from experiments.study import finals
 from experiments.tracking import Tracker
 from experiments.tracking.record import Archive, Recorded
 from experiments.verdict import (
@@ -135,7 +137,7 @@ def reproduce(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
     own = settings.load(options.settings)
     archive = Archive(own)
-    then = archive.read(archive.find(options.trial, options.study))
+    then = find(archive, options.trial, options.study)
     plan = make_plan(then, own, options)
     said = "\n".join(verified(plan))
     print(said, flush=True)
@@ -168,10 +170,32 @@ def line(comparison: Comparison, epochs: int) -> str:
     return f"  epoch {now.number}/{epochs}: {ap}weights {now.digest[:12]}, {same} (ETA {left})"
 
 
+def find(archive: Archive, reference: str, name: str | None) -> Recorded:
+    """What was recorded of what a person names: a number is that which `status` shows.
+
+    A tracking store that came without the studies' is asked alone.
+    """
+    label = parse(reference)
+    try:
+        parent = None if label is None else study.load_study(archive.settings, name)
+    except UserError:
+        parent = None
+    if label is None or parent is None:
+        return archive.read(archive.find(reference, name))
+    _, trial = finals.find(parent, label)
+    run_id = finals.run_of(parent, label, trial)
+    try:
+        return archive.read(archive.find(run_id))
+    except UserError as error:
+        raise UserError(f"{label.words} of study {parent.study_name}: {error}") from None
+
+
 def recorded(tracker: Tracker, number: int) -> Recorded:
     """What the run of a study's trial recorded."""
-    archive = Archive(tracker.settings)
-    return archive.read(archive.find(str(number), tracker.study))
+    trial = tracker.find(number)
+    if trial is None:
+        raise UserError(f"{tracker.label(number).words} of {tracker.study} has no run in MLflow")
+    return Archive(tracker.settings).read(trial)
 
 
 __all__ = ["Comparison", "recorded", "reproduce"]

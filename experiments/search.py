@@ -38,6 +38,7 @@ from experiments.objective import Search
 from experiments.provenance import pretrained
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
+from experiments.study.finals import SUFFIX
 from experiments.study.methods import make_pruner, make_sampler
 from experiments.study.suggest import candidates
 from experiments.study.warm_start import first_points
@@ -76,6 +77,7 @@ def search(options: argparse.Namespace) -> int:
             threads=base.train.threads or None,
             share=max(cores() // workers, 1),
         )
+        finalists.check_name(ours)
         base = changed(base, {"train.threads": ours.user_attrs[study.THREADS]})
         tracker = Tracker(own, name, ours.user_attrs[study.ID])
         folder = trial_folder(own, tracker)
@@ -176,6 +178,8 @@ def study_name(name: str) -> str:
     """The name, if it can be that of a folder; UserError otherwise."""
     if not re.fullmatch(NAME, name, flags=re.ASCII) or ".." in name:
         raise UserError(f"--study {name}: letters, digits, '.', '_' and '-', please")
+    if name.endswith(SUFFIX):
+        raise UserError(f"--study {name}: a name that ends with {SUFFIX} is of a study's finals")
     return name
 
 
@@ -216,7 +220,7 @@ def write_report(own: Settings, ours: Any, tracker: Tracker) -> Path:
         links={number: tracker.link(run_id) for number, run_id in runs.items()},
         picture=picture,
         watts=watts(tracker, ours.user_attrs.get(study.SESSION, {}).get("gpus", [])),
-        finals=finalists.load_standings(own, ours),
+        finals=finalists.load_standings(ours),
     )
     folder: Path = own.runs / "reports" / str(ours.study_name)
     files = {"report.html": page.html.encode()}

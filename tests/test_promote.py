@@ -17,6 +17,7 @@ from centernet import checkpoint
 from centernet.errors import UserError
 from experiments import exam, promote, study
 from experiments.checks import CHECKS, Examined, first_failure
+from experiments.label import Label
 from experiments.outcome import judged
 from experiments.promote import Candidate
 from experiments.registry import Registry, requirements
@@ -58,7 +59,7 @@ def apart(place: Path, request: pytest.FixtureRequest) -> Iterator[Settings]:
 def candidate(own: Settings, number: int) -> Candidate:
     trial = study.find_trial(study.load_study(own, "s"), number)
     run_id, value = trial.user_attrs[study.RUN], max(trial.intermediate_values.values())
-    return Candidate(tracker_of(own), run_id, number, value)
+    return Candidate(tracker_of(own), run_id, Label(number), value)
 
 
 def complete(own: Settings) -> list[int]:

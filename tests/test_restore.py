@@ -131,7 +131,17 @@ def remembered(root: Path, **changes: Any) -> Recorded:
     """What a run would have recorded of a repository as it is."""
     code = provenance.code.__wrapped__(root)
     return Recorded(
-        "id", "1", "s", 0, "COMPLETE", "", "tiny", {}, [], code, **({"patch": None} | changes)
+        "id",
+        "1",
+        "s",
+        "trial 0",
+        "COMPLETE",
+        "",
+        "tiny",
+        {},
+        [],
+        code,
+        **({"patch": None} | changes),
     )
 
 

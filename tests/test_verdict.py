@@ -55,7 +55,7 @@ def test_a_diverged_loss_is_known_by_its_words() -> None:
 
 NAN = "epoch 3, step 2: the size loss is nan"
 THEN = Recorded(
-    "id", "1", "s", 0, "COMPLETE", "", "tiny", {"train.deterministic": True},
+    "id", "1", "s", "trial 0", "COMPLETE", "", "tiny", {"train.deterministic": True},
     [replace(epoch("aaaa"), number=number) for number in (1, 2)],
     {"device": "cpu", "mode": "deterministic"},
 )  # fmt: skip

@@ -19,6 +19,7 @@ from experiments.study.storage import Storage, open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+Study = optuna.Study
 Trial = FrozenTrial  # as the study holds it
 IDENTITY = "identity"  # user attributes of a study: what it asked
 ID = "id"  # tells it from others of its name
@@ -86,6 +87,11 @@ def open_study(
 def exists(study: optuna.Study, name: str) -> bool:
     """Whether there is a study of that name beside this one."""
     return name in optuna.get_all_study_names(study._storage)
+
+
+def beside(study: optuna.Study, name: str) -> optuna.Study:
+    """The study of that name beside this one."""
+    return optuna.load_study(study_name=name, storage=study._storage)
 
 
 def load_study(settings: Settings, name: str | None) -> optuna.Study:

@@ -9,6 +9,7 @@ from centernet.errors import UserError
 from experiments import study
 from experiments.search_space import SearchSpace, contains
 from experiments.settings import Settings
+from experiments.study.finals import refuse
 from experiments.study.suggest import default_point
 
 BEST = 3  # trials that a study gives to the next one
@@ -29,6 +30,7 @@ def inherited(earlier: optuna.Study, space: SearchSpace, base: Config) -> list[d
     What it did not vary has the value that it had there. Its scores are not taken over: they may be
     of other data, or of longer trainings. UserError if none of its points lies in this space.
     """
+    refuse(earlier, "its best trials are known points")
     points = []
     for trial in ranked(earlier):
         values = flatten(base.model_dump())

@@ -1,4 +1,4 @@
-"""What a run recorded of its training: found by trial number, run id or model version.
+"""What a run recorded of its training: found by trial, run id or model version.
 
 Only MLflow is asked, so a store that came from elsewhere, without Optuna's, is enough.
 """
@@ -19,19 +19,19 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from centernet.config import Config, flatten, resolve
-from centernet.errors import UserError, did_you_mean, one_line
+from centernet.errors import UserError, one_line
 from centernet.logs import from_lines, numbers
 from centernet.structures import Epoch
+from experiments.label import parse
 from experiments.settings import Settings, sqlite_file
 from experiments.tracking import run
+from experiments.tracking.lookup import Lookup
 from experiments.tracking.tracker import STUDY, TRIAL, connect, source_tags
 
 ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
 REPRODUCED, REPRODUCED_BY = "reproduced", "reproduced_by"  # tags of the original
 NOTE = "mlflow.note.content"  # what the UI shows as a run's description
-FINALS = ".finals"  # ends the name of a study of finalists
 PATCH = r"code-[0-9a-f]{12}\.patch"
-MANY = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Recorded:
     run_id: str
     experiment: str
     study: str
-    trial: int
+    name: str  # trial 7, or of the finals: trial 7, seed 2
     state: str
     reason: str  # of its end, if it failed or was pruned
     data: str  # name of its data folder
@@ -68,19 +68,23 @@ class Archive:
             raise UserError("there is no study yet: make search")
         self.settings = settings
         self.client: MlflowClient = connect(settings)
+        self.lookup = Lookup(self.client)
 
     def find(self, reference: str, study: str | None = None) -> MlflowRun:
-        """A trial's run by its number, run id, `runs:/id`, `models:/name@alias`, `models:/name/3`.
+        """A run by its trial (7), final (7.2), run id, `runs:/id` or `models:/name@alias`, `/3`.
 
         Numbers are of the study named, else of the one searched last. UserError if there is none.
         """
-        if re.fullmatch(r"\d{1,9}", reference):
-            return self._trial(int(reference), study or self._last_study())
+        label = parse(reference)
+        if label is not None:
+            return self.lookup.run(label, study or self.lookup.last_study())
         try:
             found = self.client.get_run(self._run_id(reference))
         except MlflowException:
             raise UserError(f"{reference}: no such run or model version in MLflow") from None
-        if found.data.tags.get(ROLE) != "trial":
+        if found.info.lifecycle_stage == "deleted":
+            raise UserError(f"{reference}: run {found.info.run_id} was deleted in MLflow")
+        if found.data.tags.get(ROLE) not in ("trial", "final"):
             original = found.data.tags.get(REPRODUCES)
             hint = f"; it reproduces run {original}" if original else ""
             raise UserError(f"{reference}: is not the run of a trial{hint}")
@@ -97,45 +101,14 @@ class Archive:
             raise UserError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
         return str(self.client.get_model_version(name, version).run_id)
 
-    def _last_study(self) -> str:
-        places = [one.experiment_id for one in self.client.search_experiments()]
-        found = self._runs(places, "study")
-        own = [one for one in found if not one.data.tags[STUDY].endswith(FINALS)]
-        if not own:
-            raise UserError("there is no study yet: make search")
-        last = max(own, key=lambda one: one.info.end_time or time.time() * 1000)
-        return str(last.data.tags[STUDY])
-
     def trials(self, study: str) -> list[MlflowRun]:
         """The runs of a study's trials, the newest first; UserError if there is no such study."""
-        return self._runs([self._place(study)], "trial")
+        return self.lookup.trials(self.lookup.logged(study))
 
-    def _place(self, study: str) -> str:
-        place = self.client.get_experiment_by_name(study)
-        if place is None:
-            known = [one.name for one in self.client.search_experiments()]
-            raise UserError(f"no study is named {study} in MLflow{did_you_mean(study, known)}")
-        return str(place.experiment_id)
-
-    def _trial(self, number: int, study: str) -> MlflowRun:
-        wanted = f" and tags.{TRIAL} = '{number}'"
-        found = self._runs([self._place(study)], "trial", wanted, 1)
-        if found:
-            return found[0]  # of several studies that had this name, the last
-        others = [int(one.data.tags[TRIAL]) for one in self.trials(study)]
-        have = f"its trials are 0 to {max(others)}" if others else "it has no trial"
-        raise UserError(f"study {study} has no trial {number}; {have}")
-
-    def _runs(
-        self, places: list[str], role: str, condition: str = "", most: int = MANY
-    ) -> list[MlflowRun]:
-        newest = ["attributes.start_time DESC"]
-        wanted = f"tags.{ROLE} = '{role}'{condition}"
-        return list(
-            self.client.search_runs(places, wanted, max_results=most, order_by=newest)
-            if places
-            else []
-        )
+    def words(self, found: MlflowRun) -> str:
+        """What people call the training of a run."""
+        label = self.lookup.label(found)
+        return f"final {found.data.tags[TRIAL]}" if label is None else label.words
 
     def read(self, found: MlflowRun) -> Recorded:
         """Everything that a run recorded; UserError if that is not enough to train it again."""
@@ -148,7 +121,7 @@ class Archive:
             run_id=found.info.run_id,
             experiment=found.info.experiment_id,
             study=one_line(tags[STUDY]),
-            trial=int(tags[TRIAL]),
+            name=self.words(found),
             state=tags.get(run.STATE, "RUNNING"),
             reason=one_line(tags.get(run.REASON, "")),
             data=name.rpartition("/")[0],
@@ -190,7 +163,7 @@ class Archive:
         tags = {ROLE: "reproduction", REPRODUCES: then.run_id, STUDY: then.study}
         tags |= {run.PARENT: then.run_id} | source_tags()
         tags["mlflow.source.name"] = "experiments reproduce"
-        name = f"trial {then.trial} again"
+        name = f"{then.name} again"
         made = self.client.create_run(then.experiment, tags=tags, run_name=name)
         status = "FINISHED"
         try:

@@ -22,9 +22,11 @@ from centernet.dataset.split import Split
 from centernet.errors import UserError, one_line, without_passwords
 from centernet.lock import exclusive
 from experiments import provenance
+from experiments.label import Label
 from experiments.patience import Away, Patient, patient
 from experiments.settings import Settings, sqlite_file
 from experiments.study import ID, PARENT
+from experiments.study.finals import is_finals, labels
 from experiments.study.storage import trust_the_system, write_ahead
 from experiments.tracking.files import Files
 from experiments.tracking.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
@@ -35,6 +37,7 @@ for name in ("mlflow", "alembic"):
 warnings.filterwarnings("ignore", module="mlflow")
 
 STUDY, STUDY_ID, TRIAL = "study", "study_id", "trial"  # tags
+NUMBER = "optuna_number"  # tag of a final's run, whose tag `trial` is its label: 7.2
 
 
 class Tracker:
@@ -46,7 +49,7 @@ class Tracker:
     def __init__(self, settings: Settings, study: str, study_id: str) -> None:
         """Open the store, which is created by one process while the others wait."""
         self.settings, self.study, self.study_id = settings, study, study_id
-        self.kind = "trial"  # as the UI names its runs
+        self.labels: dict[int, Label] = {}  # of finals
         self.client = connect(settings)
         self.experiment = self._experiment()
 
@@ -55,8 +58,12 @@ class Tracker:
         """The runs of an Optuna study; those of a study's finals lie beside its own."""
         name = study.user_attrs.get(PARENT, study.study_name)
         found = cls(settings, name, study.user_attrs[ID])
-        found.kind = "final" if PARENT in study.user_attrs else "trial"
+        found.labels = labels(study) if is_finals(study) else {}
         return found
+
+    def label(self, number: int) -> Label:
+        """What a trial is called, here and on the screen."""
+        return self.labels.get(number, Label(number))
 
     def data_name(self) -> str:
         """The name of the study's data; UserError if it has no run."""
@@ -110,10 +117,11 @@ class Tracker:
         be continued.
         """
         known = self.find(number) if begun else None
-        tags = {TRIAL: str(number), "mlflow.parentRunId": parent, STATE: "RUNNING"}
-        found = known or self._create(
-            "trial", f"{self.kind} {number}", tags, find=lambda: self.find(number)
-        )
+        label = self.label(number)
+        tags = {TRIAL: str(label), "mlflow.parentRunId": parent, STATE: "RUNNING"}
+        tags |= {NUMBER: str(number)} if label.seed else {}
+        role = "final" if label.seed else "trial"
+        found = known or self._create(role, label.words, tags, find=lambda: self.find(number))
         run = Run(self.client, self.files(found), found, new=known is None)
         try:
             if known is not None:
@@ -165,11 +173,11 @@ class Tracker:
 
     def trials(self) -> list[MlflowRun]:
         """The runs of all trials."""
-        return self._search("tags.role = 'trial'", limit=50_000)
+        return self._search(f"tags.{TRIAL} LIKE '%'", limit=50_000)
 
     def number(self, run: MlflowRun) -> int:
         """Which trial a run is of."""
-        return int(run.data.tags[TRIAL])
+        return int(run.data.tags.get(NUMBER) or run.data.tags[TRIAL])
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Every (step, value) of a metric, in the order of the steps."""
@@ -178,8 +186,11 @@ class Tracker:
 
     def find(self, number: int) -> MlflowRun | None:
         """The run of a trial, if there is one."""
-        runs = self._search(f"tags.{TRIAL} = '{number}' and tags.role = 'trial'")
-        return runs[0] if runs else None
+        names = (NUMBER, TRIAL) if self.labels else (TRIAL,)  # finals of before had only this one
+        for name in names:
+            for run in self._search(f"tags.{name} = '{number}'"):
+                return run
+        return None
 
     def _search(self, condition: str, limit: int = 1) -> list[MlflowRun]:
         condition = f"{condition} and tags.{STUDY_ID} = '{self.study_id}'"
