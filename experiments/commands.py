@@ -1,9 +1,7 @@
 """What the commands of cli.py do; imported only once one of them runs."""
 
 import argparse
-import os
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
@@ -14,11 +12,13 @@ from centernet.presets import load
 from experiments import display, search_space, settings, study
 from experiments.audit import audit
 from experiments.lint import lint as remarks_on
-from experiments.model_commands import free_port, models, predict, register, rollback, serve
+from experiments.model_commands import listen, models, predict, register, rollback, serve
 from experiments.registry import pinned
 from experiments.reproduce import reproduce
 from experiments.retention import forget, surplus
 from experiments.search import search, trial_folder, write_report
+from experiments.servers.run import become
+from experiments.servers.ui import environment as ui_environment
 from experiments.settings import Settings
 from experiments.study.finals import load_finals, refuse
 from experiments.study.suggest import default_point
@@ -127,11 +127,11 @@ def ui(options: argparse.Namespace) -> int:
     own = settings.load(options.settings)
     if own.tracking_uri.startswith("http"):
         raise UserError(f"the runs are on a server; its UI is {own.tracking_uri}")
-    port = free_port(options.port or own.ui_port, "make ui")
+    opened = listen(options.port or own.ui_port, "make ui")
     connect(own)
-    address = f"http://127.0.0.1:{port}"
+    address = "http://{}:{}".format(*opened.getsockname())
     print(f"MLflow UI: {address} (Ctrl-C stops it){runs_page(own, address)}", flush=True)
-    become_ui(own, port)
+    become("experiments.servers.ui", opened, ui_environment(own.tracking_uri, own.artifacts))
 
 
 def runs_page(own: Settings, address: str) -> str:
@@ -144,22 +144,6 @@ def runs_page(own: Settings, address: str) -> str:
     if known is None or known.lifecycle_stage != "active":  # whoever deleted it wants it gone
         return ""
     return f"\n{ours.study_name}: {address}/#/experiments/{known.experiment_id}/runs"
-
-
-def become_ui(own: Settings, port: int) -> NoReturn:
-    """Become the MLflow server. The store's address, perhaps with a password, is no argument."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--default-artifact-root", own.artifacts]
-    command += ["--uvicorn-opts", "--log-level warning"]
-    environment = os.environ | {
-        "MLFLOW_BACKEND_STORE_URI": own.tracking_uri,
-        "PYTHONWARNINGS": "ignore",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
 
 
 __all__ = [

@@ -1,11 +1,10 @@
 """What the commands about registered models do; imported only once one of them runs."""
 
 import argparse
-import os
+import errno
 import socket
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from centernet import commands as detector_commands
 from centernet.errors import UserError, did_you_mean
@@ -15,6 +14,8 @@ from experiments.label import words
 from experiments.outcome import judged
 from experiments.promote import Candidate, promote
 from experiments.registry import DECISION, VALUE, Registry, Version, names
+from experiments.servers.run import become
+from experiments.servers.scoring import environment as scoring_environment
 from experiments.settings import Settings
 from experiments.study import finals
 from experiments.tracking import Tracker
@@ -121,37 +122,21 @@ def serve(options: argparse.Namespace) -> int:
     """MLflow's scoring server on 127.0.0.1 with a registered model, in place of this process."""
     own = settings.load(options.settings)
     registry, version = chosen(own, options.weights)
-    port = free_port(options.port or own.serve_port, "make serve")
-    address = f"http://127.0.0.1:{port}/invocations"
+    opened = listen(options.port or own.serve_port, "make serve")
+    address = "http://{}:{}/invocations".format(*opened.getsockname())
     print(f"{version.uri}: {address} (Ctrl-C stops it)\n{ASK.format(address)}", flush=True)
-    become_server(own, str(registry.files(version)), port)
+    folder = registry.files(version)
+    become("experiments.servers.scoring", opened, scoring_environment(own.tracking_uri, folder))
 
 
-def become_server(own: Settings, folder: str, port: int) -> NoReturn:
-    """Become MLflow's scoring server, one process, that must not unpickle."""
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", folder]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--env-manager", "local"]
-    environment = os.environ | {
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_TRACKING_URI": own.tracking_uri,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "PYTHONWARNINGS": "ignore",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # uvicorn
-    }
-    os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
-
-
-def free_port(port: int, command: str) -> int:
-    """The port, if nobody listens on it; UserError otherwise."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise UserError(f"port {port} is taken; {command} PORT={port % 65535 + 1}") from None
-    return port
+def listen(port: int, command: str) -> socket.socket:
+    """A socket that takes connections on 127.0.0.1; UserError where somebody else does."""
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=128)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise UserError(f"port {port}: {error.strerror}") from None
+        raise UserError(f"port {port} is taken; {command} PORT={port % 65535 + 1}") from None
 
 
 def chosen(own: Settings, uri: str | None) -> tuple[Registry, Version]:
