@@ -120,6 +120,18 @@ def add_batch(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_links(command: argparse.ArgumentParser) -> None:
+    """The option that says where symbolic links in a data folder may lead to."""
+    command.add_argument(
+        "--follow-links",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="read images that are symlinks into this folder, outside the data folder (DVC, "
+        "git-annex, cp -rs); / for all; may be given more than once",
+    )
+
+
 def add_device(command: argparse.ArgumentParser) -> None:
     """The option that says where the network runs."""
     command.add_argument(

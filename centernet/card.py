@@ -16,7 +16,7 @@ from centernet.dataset import images
 from centernet.dataset.card import WANTED, at_network, facts
 from centernet.dataset.split import Problem, Record, Split
 from centernet.draw import GAP, boxes_on, legend
-from centernet.errors import one_line
+from centernet.errors import UserError, one_line
 from centernet.structures import Instances
 from centernet.style import AMBER, STYLE
 
@@ -155,8 +155,8 @@ def sample_images(train: Split) -> Image.Image:
 def sample(record: Record, classes: Sequence[str]) -> Image.Image:
     """A small picture with its boxes, or a grey one for an image that cannot be read."""
     try:
-        image = images.read(record.file.read_bytes(), (record.height, record.width))
-    except images.BROKEN:
+        image = images.load(record.file, (record.height, record.width))
+    except UserError:
         return Image.new("RGB", (SIDE, SIDE), "lightgrey")
     truth = torch.from_numpy(record.boxes), torch.from_numpy(record.labels)
     return boxes_on(image, *truth, ("",) * len(classes), side=SIDE)

@@ -17,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from centernet import files
 from centernet.errors import UserError
+from centernet.finite import refuse_not_finite
 
 Tensors = dict[str, Tensor]
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -60,22 +62,32 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 def read(file: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and record of a file that `write` wrote; UserError for any other."""
+    """Tensors and record of a file that `write` wrote; UserError for any other.
+
+    Also for one with a number that is not finite: its network would find nothing, in silence.
+    """
     try:
+        files.check(file)
         with safe_open(file, framework="pt") as stream:
             record = dict(json.loads((stream.metadata() or {})["record"]))
-            return {name: stream.get_tensor(name) for name in stream.keys()}, record  # noqa: SIM118
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError):
-        if file.is_dir():
-            raise UserError(f"{file}: is a folder; its {BEST} is wanted") from None
+    except IsADirectoryError:
+        raise UserError(f"{file}: is a folder; its {BEST} is wanted") from None
+    except OSError as error:
+        raise UserError(f"{file}: {files.reason(error)}") from None
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError):
         raise UserError(f"{file}: not a checkpoint of this program") from None
+    for name, tensor in tensors.items():
+        refuse_not_finite(tensor, name, str(file))
+    return tensors, record
 
 
 def is_ours(file: Path) -> bool:
     """Whether `write` wrote this file, as far as its header says."""
     try:
+        files.check(file)
         with safe_open(file, framework="pt") as stream:
             return "record" in (stream.metadata() or {})
     except (SafetensorError, OSError):
@@ -121,6 +133,7 @@ def short(digests: list[bytes]) -> str:
 def names(file: Path) -> list[str]:
     """Names of a training's tensors, in the order of `digests(model, ema)`; none if it has none."""
     try:
+        files.check(file)
         with safe_open(file, framework="pt") as stream:
             found = sorted(stream.keys())
     except (SafetensorError, OSError):

@@ -4,9 +4,11 @@ import argparse
 import os
 import signal
 import sys
+from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
-from centernet import options
+from centernet import files, options
 from centernet.arguments import Parser, command
 from centernet.errors import UserError, one_line
 
@@ -17,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 if it succeeded, 2 for a mistake in what it was given."""
     given = parser().parse_args(arguments)
     try:
+        check_folder()
         if sys.stderr.isatty():
             print("loading PyTorch ...", end="\r", file=sys.stderr, flush=True)
         from centernet import commands  # late: it imports torch
@@ -35,9 +38,37 @@ def main(arguments: list[str] | None = None) -> int:
 
 def said(error: Exception) -> str:
     """The file and what is wrong with it, where the system knows both."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{files.reason(error)}"
     return str(error)
+
+
+def check_folder() -> None:
+    """UserError where the folder that the command was typed in is no more."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the current folder was deleted; cd to one that is there") from None
+
+
+def open_streams() -> None:
+    """Give a program its three standard streams, where `2>&-` closed one: to nowhere.
+
+    Else Python has none, what is printed to it goes elsewhere, and the next file that is opened
+    takes its number, so that another program's words end in that file. A character that a screen
+    does not know is written as its code.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 def program() -> NoReturn:
     """What is typed."""
+    open_streams()
     leave(main())
 
 

@@ -31,6 +31,7 @@ class Data(Section):
     """What the network sees."""
 
     folder: str | None = None  # COCO, Pascal VOC or YOLO; none: the embedded demo data
+    follow_links: list[str] = []  # folders that symlinks in it may lead to; [/]: anywhere
     height: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
     width: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256  # pixels, network input
     resize: Literal["letterbox", "stretch"] = "letterbox"  # keep the aspect ratio, or fill

@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from pydantic import Field, ValidationError
 
+from centernet import files
 from centernet.errors import UserError
+from centernet.finite import refuse_not_finite
 from centernet.predict import Geometry, Picture, in_original, stack
 from centernet.structures import Detections
 
@@ -52,7 +56,7 @@ class OnnxDetector:
     def load(cls, file: Path, *, device: str = "cpu") -> "OnnxDetector":
         """Read an ONNX file; UserError if it is not one that `centernet export` wrote."""
         try:
-            content = file.read_bytes()
+            content = files.read(file)
         except FileNotFoundError:
             raise UserError(f"{file}: no such file") from None
         return cls.of(content, name=str(file), device=device)
@@ -67,7 +71,15 @@ class OnnxDetector:
             session = onnxruntime.InferenceSession(content, options, providers=used)
         except Exception:  # ONNX Runtime's own have no common base
             raise UserError(f"{name}: not an ONNX file that ONNX Runtime can read") from None
-        return cls(session, described(session, name), name)
+        found = cls(session, described(session, name), name)
+        for weights in onnx.load_from_string(content).graph.initializer:
+            if (
+                weights.dims and weights.data_location != weights.EXTERNAL
+            ):  # a lone -inf may be a mask's
+                values = np.array(numpy_helper.to_array(weights))
+                if np.issubdtype(values.dtype, np.floating):
+                    refuse_not_finite(torch.from_numpy(values), weights.name, name)
+        return found
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from centernet.arguments import (
     add_batch,
     add_config,
     add_device,
+    add_links,
     add_training,
     add_weights,
     fraction,
@@ -85,6 +86,7 @@ For example:
         default="pycocotools",
         help="who computes AP; both find the same (default: %(default)s)",
     )
+    add_links(evaluate)
     add_batch(evaluate)
     add_device(evaluate)
 
@@ -193,6 +195,7 @@ For example:
         metavar="FOLDER",
         help=FORMATS,
     )
+    add_links(check)
     check.add_argument(
         "--output", type=Path, metavar="FOLDER", help="for the card as JSON and as a picture"
     )
@@ -221,6 +224,7 @@ take either folder, and find the same objects in both."""
 For example:
   centernet convert VOCdevkit/VOC2012 --output voc2012"""
     convert.add_argument("folder", type=Path, metavar="FOLDER", help="Pascal VOC or YOLO data")
+    add_links(convert)
     convert.add_argument(
         "--output",
         type=Path,

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from centernet import files
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError, did_you_mean
 
@@ -34,9 +35,9 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file, read by a safe loader; UserError for anything else."""
     try:
-        tree = _Loader(file.read_text(encoding="utf-8")).get_single_data()
+        tree = _Loader(files.read_text(file)).get_single_data()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        reason = files.reason(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)

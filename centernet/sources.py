@@ -33,8 +33,8 @@ def find(words: Sequence[str]) -> tuple[list[Path], list[UserError]]:
 def behind(word: str) -> list[Path]:
     """The files that one word names, `**` going into folders; UserError where there are none."""
     path = Path(word)
-    if path.is_file():
-        return [path]
+    if path.exists() and not path.is_dir():
+        return [path]  # who opens it says what it is, if it is no file
     if path.is_dir():
         known = PHOTOGRAPHS + VIDEOS
         inside = sorted(f for f in path.iterdir() if f.suffix.lower() in known and f.is_file())

@@ -19,6 +19,7 @@ from centernet.structures import Epoch
 
 FREE = {  # change no result, so they may change on resuming
     "data.folder",
+    "data.follow_links",
     "data.workers",
     "data.cache",
     "data.cache_mb",

@@ -112,7 +112,7 @@ def read(config: Config) -> tuple[Split, Split]:
     """The data that a config names; UserError for a fatal defect of them."""
     if config.data.folder is None:
         raise UserError("data.folder: not set; --data FOLDER (images/, train.json, ...)")
-    return read_training(Path(config.data.folder))
+    return read_training(Path(config.data.folder), config.data.follow_links)
 
 
 def set_up(config: Config) -> tuple[Config, torch.device]:

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from centernet import files
+from centernet.dataset.images import MOST_PIXELS
 from centernet.errors import UserError
 
 CODEC = "mp4v"  # MPEG-4, which OpenCV's wheels can write everywhere
@@ -53,13 +55,22 @@ def named(file: Path) -> str:
 @contextmanager
 def opened(file: Path) -> Iterator[Video]:
     """A video to read; UserError if it is none."""
-    if not file.stat().st_size:
+    try:
+        with files.opened(file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise UserError(f"{file}: {files.reason(error)}") from None
+    if not size:
         raise UserError(f"{file}: the video is empty")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     capture = cv2.VideoCapture(named(file), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             raise UserError(f"{file}: not a video that can be read")
+        W, H = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if W * H > MOST_PIXELS:
+            rule = f"its frames have {W * H:.0f} pixels; at most {MOST_PIXELS} are read"
+            raise UserError(f"{file}: {rule}")
         count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
         usable = np.isfinite(rate) and 0 < rate <= 1000
         yield Video(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from centernet.arguments import FORMATS, Parser, command, port, positive, words
-from centernet.cli import INTERRUPTED, leave
+from centernet.cli import INTERRUPTED, check_folder, leave, open_streams, said
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
 from experiments.label import Label, parse
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 if it succeeded, 1 if a comparison failed, 2 for a user's mistake."""
     options = parser().parse_args(arguments)
     try:
+        check_folder()
         if sys.stderr.isatty():
             print("loading PyTorch and MLflow ...", end="\r", file=sys.stderr, flush=True)
         from experiments import commands  # late: it imports torch and MLflow
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # Python flushes it at exit
         return 0
     except (UserError, OSError) as error:  # an OSError names its file: full disk, no right to it
-        print(f"experiments: {one_line(str(error))}", file=sys.stderr)
+        print(f"experiments: {one_line(said(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("experiments: interrupted; the same command continues", file=sys.stderr)
@@ -262,6 +263,7 @@ def gpus(text: str) -> str:
 
 def program() -> NoReturn:
     """What is typed."""
+    open_streams()
     leave(main())
 
 

@@ -9,16 +9,17 @@ import numpy as np
 from centernet.bootstrap import Matches, match
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, images
+from centernet.dataset.source import Links
 from centernet.dataset.split import Split, check_disjoint, refuse
 from centernet.device import choose_device
 from centernet.errors import UserError
 from centernet.predict import Detector
 
 
-def read_test(folder: Path) -> Split:
+def read_test(folder: Path, links: Links = ()) -> Split:
     """The test split; UserError where there is none, or one of its images was trained on."""
-    test = coco.read(folder, "test")
-    refuse(list(check_disjoint([*coco.read_training(folder), test])))
+    test = coco.read(folder, "test", links)
+    refuse(list(check_disjoint([*coco.read_training(folder, links), test])))
     return test
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from centernet.dataset import coco, formats
-from centernet.dataset.source import Source
+from centernet.dataset.source import Links, Source
 from centernet.dataset.split import Split
 from centernet.dataset.split import fingerprint as of_records
 from centernet.errors import UserError
@@ -14,40 +14,42 @@ from centernet.errors import UserError
 Manifest = dict[str, str]  # path below the data folder -> SHA-256
 
 
-def manifest(folder: Path, splits: Iterable[Split]) -> Manifest:
+def manifest(folder: Path, splits: Iterable[Split], links: Links = ()) -> Manifest:
     """The truth and images of splits just read; the images' digests are known from reading."""
     found: Manifest = {}
     for split in splits:
-        source = formats.read(folder, split.name)
+        source = formats.read(folder, split.name, links)
         found |= {below(folder, file): sha256(file) for file in source.truth}
         found |= {image(folder, source, one.file): one.digest for one in split.records}
     return found
 
 
-def current(folder: Path, names: Iterable[str]) -> Manifest:
+def current(folder: Path, names: Iterable[str], links: Links = ()) -> Manifest:
     """The same of the splits of these names as they lie there now; without what is missing."""
     found: Manifest = {}
     for name in names:
         try:
-            source = formats.read(folder, name)
+            source = formats.read(folder, name, links)
         except UserError:  # of a file that is none any more, its own digest
             source = Source(folder / f"{name}.json", folder, {}, truth=(folder / f"{name}.json",))
         found |= {below(folder, file): sha256(file) for file in source.truth if file.is_file()}
-        root = source.root.resolve()
         for row in source.tree.get("images", []):
-            path = (root / str(row.get("file_name"))).resolve()
-            if path.is_relative_to(root) and path.is_file():
+            try:
+                path = source.image(str(row.get("file_name")))
+            except ValueError:  # a name that nothing is read from
+                continue
+            if path.is_file():
                 found[image(folder, source, path)] = sha256(path)
     return found
 
 
-def fingerprint(folder: Path, name: str, then: Manifest) -> str | None:
+def fingerprint(folder: Path, name: str, then: Manifest, links: Links = ()) -> str | None:
     """Of a split as it lies there now, but for images that `then` knows; none if it is broken.
 
     So it says whether the truth of a split is what it was, whatever became of its images.
     """
     try:
-        source = formats.read(folder, name)
+        source = formats.read(folder, name, links)
         split = coco.check(source, name)
     except UserError:
         return None

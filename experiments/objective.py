@@ -102,7 +102,7 @@ def reopen(
     """A search that another process opened first."""
     ours = study.load_study(settings, name)
     ours.pruner = make_pruner(space)
-    splits = read_training(Path(str(base.data.folder)))
+    splits = read_training(Path(str(base.data.folder)), base.data.follow_links)
     tracker = Tracker.of(settings, ours)
     return Search(ours, space, base, data, splits, tracker, parent, folder)
 

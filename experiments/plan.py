@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from centernet.dataset.demo import demo_folder
+from centernet.dataset.source import Links
 from centernet.errors import UserError, one_line
 from experiments import provenance, restore
 from experiments.differences import Difference, differences, unequal
@@ -60,7 +61,8 @@ def make_plan(then: Recorded, own: Settings, options: argparse.Namespace) -> Pla
     """Compare what is here with what was recorded; UserError for data that is not here."""
     values = values_now(then, own, options)
     now = provenance.identity(values)
-    found = differences(reference(then), now) + data_differences(then, Path(values["data.folder"]))
+    folder, links = Path(values["data.folder"]), values.get("data.follow_links", [])
+    found = differences(reference(then), now) + data_differences(then, folder, links)
     code = any(one.kind == "source" and one.trains for one in found)
     packages = any(one.kind in ("package", "python") for one in found)
     old_code = code and not options.as_is
@@ -125,19 +127,19 @@ def data_folder(then: Recorded, own: Settings, given: Path | None) -> Path:
     return folder
 
 
-def data_differences(then: Recorded, folder: Path) -> list[Difference]:
+def data_differences(then: Recorded, folder: Path, links: Links = ()) -> list[Difference]:
     """Files of the data that are not as they were; splits, where no file was recorded."""
     recorded = dict(then.identity["data"])
     if then.manifest is None:
-        now = {name: fingerprint(folder, name, {}) or "broken" for name in recorded}
+        now = {name: fingerprint(folder, name, {}, links) or "broken" for name in recorded}
         return unequal("data", recorded, now)
-    found = unequal("data", then.manifest, current(folder, recorded))
+    found = unequal("data", then.manifest, current(folder, recorded, links))
     names = {f"{name}.json": name for name in recorded}
     return [
         one
         for one in found
         if one.name not in names  # a JSON may be written anew with the same in it
-        or fingerprint(folder, names[one.name], then.manifest) != recorded[names[one.name]]
+        or fingerprint(folder, names[one.name], then.manifest, links) != recorded[names[one.name]]
     ]
 
 

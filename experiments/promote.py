@@ -10,6 +10,7 @@ import yaml
 
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
+from centernet.dataset.source import Links
 from centernet.errors import UserError, one_line
 from centernet.lock import exclusive
 from centernet.predict import Detector
@@ -82,8 +83,8 @@ def settle(
     own: Settings, registry: Registry, version: Version, config: Config, *, by_hand: bool
 ) -> Verdict:
     """Check and judge a version, move the aliases, write down why; the caller holds the lock."""
-    folder = Path(str(config.data.folder))
-    failure = check(own, registry, version, folder)
+    folder, links = Path(str(config.data.folder)), config.data.follow_links
+    failure = check(own, registry, version, folder, links)
     if failure is not None:
         decision = Decision(False, f"it does not pass the check {failure}")
         version = registry.note(version, {CHECKED: failure, DECISION: decision.why})
@@ -93,23 +94,30 @@ def settle(
     version = registry.note(version, {CHECKED: f"passed: {', '.join(own.gate.checks)}"})
     while True:
         champion = registry.at(own.alias)
-        verdict = judge(own, registry, version, champion, folder)
+        verdict = judge(own, registry, version, champion, folder, links)
         if number(registry.at(own.alias)) == number(champion):  # else another machine was faster
             break
     moved = by_hand or verdict.decision.promote
     return record(own, registry, verdict, moved=moved, by_hand=by_hand)
 
 
-def check(own: Settings, registry: Registry, version: Version, folder: Path) -> str | None:
+def check(
+    own: Settings, registry: Registry, version: Version, folder: Path, links: Links = ()
+) -> str | None:
     """The first required check that a version does not pass."""
-    _, val = read_training(folder)
+    _, val = read_training(folder, links)
     photographs = [one.file for one in val.records[:PHOTOGRAPHS]]
     weights = registry.trained(version)
     return first_failure(Examined(registry, version, weights, photographs), own.gate.checks)
 
 
 def judge(
-    own: Settings, registry: Registry, version: Version, champion: Version | None, folder: Path
+    own: Settings,
+    registry: Registry,
+    version: Version,
+    champion: Version | None,
+    folder: Path,
+    links: Links = (),
 ) -> Verdict:
     """What the gate says of a version, on the test images."""
     if champion is not None and champion.version == version.version:
@@ -117,7 +125,7 @@ def judge(
     cache, policy = own.runs / "matches", own.gate
     comparison, weights = None, registry.weights(version)
     try:
-        test = exam.read_test(folder)
+        test = exam.read_test(folder, links)
         ours = exam.sit(weights, test, cache)
         if champion is not None:
             theirs = exam.sit(registry.weights(champion), test, cache)

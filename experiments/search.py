@@ -65,7 +65,7 @@ def search(options: argparse.Namespace) -> int:
     for candidate in candidates(space, base):
         check(candidate)
     points = first_points(space, base, own)
-    splits = read_training(Path(str(base.data.folder)))
+    splits = read_training(Path(str(base.data.folder)), base.data.follow_links)
     connect(own)  # before a study is made that could not log
     with exclusive(own.runs / "trials" / f"{name}.lock", busy=f"study {name} is being searched"):
         ours = study.open_study(

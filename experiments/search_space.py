@@ -21,7 +21,7 @@ from experiments import budget
 from experiments.budget import Budget
 
 NUMERIC = ("low", "high", "step", "log")
-FIXED = ("data.folder", "train.device", "train.threads")  # the same for all trials of a study
+FIXED = ("data.folder", "data.follow_links", "train.device", "train.threads")  # of a study
 MANY = 1000  # values of a stepped range beyond which only the bounds are checked
 WHEN = "when"  # of any kind: only with these values of other fields
 KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}

@@ -16,8 +16,9 @@ ONLY = {
 LEAVES = {
     "structures", "geometry", "encode", "losses", "decode", "ema", "optim", "augment", "backbones", "necks", "layers",
 }  # fmt: skip
-# geometry: augment's padding value; layers: what backbones and necks are made of
-LEAVES_MAY = {"structures", "errors", "seed", "geometry", "layers"}
+# geometry: augment's padding value; layers: what backbones and necks are made of; files, finite:
+# how backbones read weights that somebody else made
+LEAVES_MAY = {"structures", "errors", "seed", "geometry", "layers", "files", "finite"}
 ABOVE_CONFIG = {
     "assemble",
     "overfit",

@@ -64,6 +64,17 @@ def test_class_specific_sizes_travel_with_the_weights_and_through_onnx(
     assert compare(found, to_onnx(found), pictures).boxes < 0.1
 
 
+def test_an_onnx_file_with_nan_in_its_weights_is_refused(file: Path, tmp_path: Path) -> None:
+    model = onnx.load(file)
+    weights = next(one for one in model.graph.initializer if len(one.dims) == 4)
+    values = np.array(onnx.numpy_helper.to_array(weights))
+    values.flat[3] = np.nan
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    with pytest.raises(UserError, match=rf"nan\.onnx: unusable weights: {weights.name}: 1 of its"):
+        OnnxDetector.load(tmp_path / "nan.onnx")
+
+
 def test_onnx_runtime_finds_torchs_boxes_in_a_batch_and_one_by_one(
     file: Path, detector: Detector, pictures: list[Picture]
 ) -> None:

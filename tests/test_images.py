@@ -1,12 +1,14 @@
+import json
 import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from centernet.dataset import images
+from centernet.dataset import coco, duplicates, images
 from centernet.errors import UserError
 
 GREY = (np.arange(20 * 30).reshape(20, 30) % 256).astype(np.uint8)
@@ -60,6 +62,89 @@ def test_pixels_that_8_bits_cannot_show_are_refused_not_made_black_or_white(
         images.load(file)
     with pytest.raises(images.BROKEN, match="convert it to 8 or 16 bits"):
         images.sizes(file.read_bytes())  # as the reading of a data set
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_white_of_16_bit_pixels_is_the_largest_number_of_the_bits_that_are_used(
+    tmp_path: Path, bits: int, name: str
+) -> None:
+    top = 2**bits - 1
+    deep = (GREY / 255 * top).round().astype(np.uint16)
+    expected = np.repeat(GREY[..., None], 3, 2)
+    assert np.array_equal(images.load(saved(tmp_path, Image.fromarray(deep), name)), expected)
+    colour = (COLOUR / 255 * top).round().astype(np.uint16)  # Pillow cannot write it, OpenCV can
+    cv2.imwrite(str(tmp_path / name), colour[..., ::-1])
+    assert np.abs(images.load(tmp_path / name).astype(int) - COLOUR).max() <= (bits == 16)
+    clear = np.dstack([colour[..., ::-1], np.full((20, 30), 2**16 - 1, np.uint16)])
+    cv2.imwrite(str(tmp_path / "c.png"), clear)
+    assert np.abs(images.load(tmp_path / "c.png").astype(int) - COLOUR).max() <= 1
+
+
+def test_a_dark_picture_of_12_bits_keeps_its_darkness_where_the_tiff_says_what_is_white(
+    tmp_path: Path,
+) -> None:
+    dark = np.full((20, 30), 100, np.uint16)
+    file = saved(tmp_path, Image.fromarray(dark), "a.tif", tiffinfo={281: 4095})
+    assert (images.load(file) == round(100 / 4095 * 255)).all()
+    assert (images.load(saved(tmp_path, Image.fromarray(dark), "b.tif")) == 100).all()
+
+
+def test_16_bits_whose_white_is_0_are_inverted_as_8_are(tmp_path: Path) -> None:
+    deep = Image.fromarray(GREY.astype(np.uint16) * 257)
+    file = saved(tmp_path, deep, "a.tif", tiffinfo={262: 0})
+    assert np.array_equal(images.load(file)[..., 0], 255 - GREY)
+
+
+STACKS = {"a.tif": {}, "a.gif": {}, "a.png": {}, "a.webp": {"lossless": True}}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_or_animation_is_told_and_its_first_page_is_read(tmp_path: Path, name: str) -> None:
+    pages = [Image.fromarray(GREY + shade) for shade in (0, 90)]
+    assert not images.is_stack(saved(tmp_path, pages[0], f"one-{name}").read_bytes())
+    file = saved(tmp_path, pages[0], name, save_all=True, append_images=pages[1:], **STACKS[name])
+    assert images.is_stack(file.read_bytes())
+    assert np.abs(images.load(file)[..., 0].astype(int) - GREY).max() <= 1
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of black pixels."""
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
+    ends = chunk(b"IHDR", head), chunk(b"IDAT", rows), chunk(b"IEND", b"")
+    return images.PNG + b"".join(ends)
+
+
+@pytest.mark.parametrize("side", [13_400, 23_000])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(content := bomb(side))
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
+    message = f"the image has {side * side} pixels; at most 178956970 are read"
+    with pytest.raises(UserError, match=rf"bomb\.png: {message}"):
+        images.load(tmp_path / "bomb.png")
+    for read in (images.read, images.sizes, images.undecided, images.is_stack):
+        with pytest.raises(images.BROKEN, match=f"has {side * side} pixels"):
+            read(content)
+    assert images.size(tmp_path / "bomb.png") is None
+    assert duplicates.small(tmp_path / "bomb.png") is None
+    assert "has" in str(coco_defect(tmp_path, content, side))
+
+
+def coco_defect(folder: Path, content: bytes, side: int) -> UserError:
+    (folder / "images").mkdir()
+    (folder / "images" / "a.png").write_bytes(content)
+    tree = {
+        "images": [{"id": 1, "file_name": "a.png", "width": side, "height": side}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (folder / "train.json").write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=f"the image has {side * side} pixels") as caught:
+        coco.read(folder, "train")
+    return caught.value
 
 
 def test_palette_and_transparency(tmp_path: Path) -> None:

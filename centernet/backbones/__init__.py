@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from centernet import files
 from centernet.backbones.backbone import Backbone as Backbone
 from centernet.backbones.backbone import Size as Size
 from centernet.backbones.dla import dla34
@@ -58,5 +59,9 @@ def check_backbone(name: str, *, pretrained: Pretrained) -> None:
         import_timm(f"model.pretrained: {IMAGENET}, for {name},")
     if pretrained == IMAGENET and name in SCRATCH:
         raise UserError(f"model.pretrained: {name} has no ImageNet weights; set it to false")
-    if pretrained and pretrained != IMAGENET and not Path(pretrained).is_file():
-        raise UserError(f"model.pretrained: {pretrained}: no such file")
+    if pretrained and pretrained != IMAGENET:
+        try:
+            files.check(Path(pretrained))
+        except OSError as error:
+            reason = files.reason(error)
+            raise UserError(f"model.pretrained: {pretrained}: {reason}") from None

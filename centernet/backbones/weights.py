@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from centernet import files
 from centernet.errors import UserError, one_line
+from centernet.finite import refuse_not_finite
 
 Tensors = dict[str, Tensor]
 Pretrained = Literal[False] | str  # from scratch, IMAGENET, or a file's path
@@ -59,6 +61,7 @@ def fill(backbone: nn.Module, net: nn.Module, tensors: Tensors, *, source: str) 
                 f"model.pretrained: {source}: {name} is {list(found.shape)}, and "
                 f"{list(own.shape)} in this network"
             )
+        refuse_not_finite(found, name, f"model.pretrained: {source}")
         pairs.append((own, found))
     for own, found in pairs:
         own.copy_(found)
@@ -75,6 +78,7 @@ def flat(name: str) -> str:
 def read(file: Path) -> Tensors:
     """Named tensors of a safetensors file or a .pth; UserError for anything else."""
     try:
+        files.check(file)
         found: Any = (
             load_file(file)
             if file.suffix == ".safetensors"

@@ -22,7 +22,7 @@ def draw_batch(options: argparse.Namespace) -> int:
         raise UserError(f"--output {options.output}: the name of a PNG file ends in .png")
     config = given_config(options, {"data.workers": 0})
     training.check(config)
-    split, _ = read_training(Path(str(config.data.folder)))
+    split, _ = read_training(Path(str(config.data.folder)), config.data.follow_links)
     loader, order = make_loader(config, split, torch.device("cpu"))
     order.epoch = options.epoch
     (batch,) = islice(loader, 1)

@@ -9,7 +9,7 @@ from centernet.dataset.split import passed_over
 
 def convert(options: argparse.Namespace) -> int:
     """Write a COCO data folder, whole or not at all."""
-    splits = write(options.folder, options.output)
+    splits = write(options.folder, options.output, options.follow_links)
     for split in splits:
         skipped = f", {passed_over(split.problems)}" if split.problems else ""
         boxes = split.frequencies().sum()

@@ -14,6 +14,7 @@ from centernet import style
 from centernet.checkpoint import write_bytes
 from centernet.dataset import coco, formats, images
 from centernet.dataset.card import SEARCHED, STRIDES
+from centernet.dataset.source import Links
 from centernet.dataset.split import Problem, Split, check_disjoint, passed_over
 from centernet.errors import UserError, one_line
 from centernet.presets import load
@@ -29,7 +30,8 @@ def check_data(options: argparse.Namespace) -> int:
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)  # now: it may not be allowed
     kind = formats.detect(options.folder)
-    splits, problems = read(options.folder)
+    links = options.follow_links or load(options.config).data.follow_links
+    splits, problems = read(options.folder, links)
     console = style.console()
     problems += defects(splits, console)
     card, picture = data_card(splits, problems, **seen)
@@ -61,13 +63,13 @@ def network(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def read(folder: Path) -> tuple[list[Split], list[Problem]]:
+def read(folder: Path, links: Links) -> tuple[list[Split], list[Problem]]:
     """The splits that can be read, and why others cannot; UserError where train cannot."""
     train, *others = formats.splits(folder)
-    splits, problems = [coco.inspect(folder, train)], []
+    splits, problems = [coco.inspect(folder, train, links)], []
     for name in others:
         try:
-            splits.append(coco.inspect(folder, name))
+            splits.append(coco.inspect(folder, name, links))
         except UserError as error:
             place, _, rule = str(error).partition(": ")
             problems.append(Problem(place, rule))

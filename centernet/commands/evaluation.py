@@ -48,7 +48,7 @@ def evaluate(options: argparse.Namespace) -> int:
     finder = open_finder(
         options.weights, device=options.device, flip=options.flip, scales=options.scales
     )
-    split = coco.read(options.data, options.split)
+    split = coco.read(options.data, options.split, options.follow_links)
     if split.classes != finder.classes:
         ours, theirs = ", ".join(finder.classes), ", ".join(split.classes)
         raise UserError(f"{options.weights}: its classes are {ours}; the data has {theirs}")

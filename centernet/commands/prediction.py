@@ -20,6 +20,7 @@ from centernet.commands.detectors import open_finder
 from centernet.commands.progress import progress
 from centernet.dataset import images
 from centernet.errors import UserError, one_line
+from centernet.files import opened as opened_file
 from centernet.predict import Finder, Picture
 from centernet.structures import Detections
 from centernet.video import Recorder, Video, opened
@@ -72,7 +73,11 @@ def look(
 def attempt(file: Path) -> Picture | UserError:
     """The picture in a file, or why there is none."""
     try:
-        return images.load(file)
+        picture = images.load(file)
+        with opened_file(file) as stream:
+            if images.is_stack(stream):
+                print(f"centernet: note: {one_line(str(file))}: {images.STACK}", file=sys.stderr)
+        return picture
     except UserError as error:
         return error
 

@@ -121,7 +121,7 @@ def summary(epochs: list[Epoch], config: Config, weights: Path) -> str:
         waited = f"no better AP for {config.train.patience} epochs (train.patience)"
         lines.insert(0, f"Ended    after epoch {len(epochs)} of {config.train.epochs}: {waited}")
     file, data = shlex.quote(str(weights)), Path(str(config.data.folder))
-    val = formats.read(data, "val")
+    val = formats.read(data, "val", config.data.follow_links)
     images = shlex.quote(str((val.root / val.tree["images"][0]["file_name"]).parent))
     onnx = shlex.quote(str(weights.with_suffix(".onnx")))
     return "\n".join([
@@ -136,7 +136,8 @@ def overfit(options: argparse.Namespace) -> int:
     """Learn eight images by heart; 0 if that works, else 1 and what is wrong."""
     config = given_config(options)
     training.check(config)
-    split = small.chosen(coco.read(Path(str(config.data.folder)), "train"))
+    data = Path(str(config.data.folder))
+    split = small.chosen(coco.read(data, "train", config.data.follow_links))
     objects = sum(int((~record.crowd).sum()) for record in split.records)
     shown = len({label for record in split.records for label in small.labels(record)})
     print(

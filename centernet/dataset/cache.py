@@ -31,7 +31,7 @@ import PIL
 from numpy.typing import NDArray
 
 from centernet import geometry
-from centernet.dataset import images
+from centernet.dataset import depth, images
 from centernet.dataset.split import Split
 
 PAGE = 4096
@@ -158,7 +158,7 @@ def folder() -> Path:
 def digest(split: Split, *, height: int, width: int, letterbox: bool) -> str:
     """Of all that decides the pixels of a split's images at network size."""
     found = hashlib.sha256()
-    for module in (geometry, images):
+    for module in (geometry, images, depth):
         found.update(Path(str(module.__file__)).read_bytes())
     versions = PIL.__version__, cv2.__version__, cv2.getCPUFeaturesLine()
     found.update(repr((versions, height, width, letterbox)).encode())

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from centernet import files
 from centernet.dataset import formats, images
-from centernet.dataset.source import Source
+from centernet.dataset.source import Links, Source
 from centernet.dataset.split import Problem, Record, Split, check_disjoint, fingerprint, refuse
 from centernet.errors import UserError
 
@@ -28,23 +29,26 @@ class _Truth:
     crowd: list[bool] = field(default_factory=list)
 
 
-def read(folder: Path, name: str) -> Split:
-    """Read and validate a split with its images; UserError for a fatal defect."""
-    split = inspect(folder, name)
+def read(folder: Path, name: str, links: Links = ()) -> Split:
+    """Read and validate a split with its images; UserError for a fatal defect.
+
+    links: folders outside `folder` that symbolic links in it may lead to.
+    """
+    split = inspect(folder, name, links)
     refuse(list(split.problems))
     return split
 
 
-def read_training(folder: Path) -> tuple[Split, Split]:
+def read_training(folder: Path, links: Links = ()) -> tuple[Split, Split]:
     """The train and val splits; UserError where one has a fatal defect, or they share an image."""
-    splits = read(folder, "train"), read(folder, "val")
+    splits = read(folder, "train", links), read(folder, "val", links)
     refuse(list(check_disjoint(list(splits))))
     return splits
 
 
-def inspect(folder: Path, name: str) -> Split:
+def inspect(folder: Path, name: str, links: Links = ()) -> Split:
     """Read a split of a folder in any of FORMATS, with its images, collecting every defect."""
-    return check(formats.read(folder, name), name)
+    return check(formats.read(folder, name, links), name)
 
 
 def check(source: Source, name: str) -> Split:
@@ -56,11 +60,14 @@ def check(source: Source, name: str) -> Split:
     records = []
     for id, row in rows.items():
         try:
-            path, digest, orientation = _image_file(source.root, row)
+            path, content, orientation = _image_file(source, row)
+            digest = hashlib.sha256(content).hexdigest()
             records.append(_record(row, path, digest, truths[id]))
             if orientation > 1 and truths[id].boxes:
                 rule = TURNED.format(orientation)
                 problems.append(Problem(source.place(row), rule, fatal=False, note=True))
+            if images.is_stack(content):
+                problems.append(Problem(source.place(row), images.STACK, fatal=False, note=True))
         except (ValueError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
             problems.append(Problem(source.place(row), str(error)))
     if not any((~record.crowd).any() for record in records):
@@ -201,27 +208,26 @@ def _corners(box: list[float], row: dict[str, Any]) -> tuple[NDArray[np.float64]
     return raw, raw.clip(0, (row["width"], row["height"]) * 2)
 
 
-def _image_file(root: Path, row: dict[str, Any]) -> tuple[Path, str, int]:
-    """Path and digest of an image that is inside the folder, whole, and of the size stated.
+def _image_file(source: Source, row: dict[str, Any]) -> tuple[Path, bytes, int]:
+    """Path and content of an image that may be read, whole, and of the size stated.
 
     And its EXIF orientation, 1 where the stated size says whether its boxes are of it upright.
     """
-    root = root.resolve()
-    path = (root / row["file_name"]).resolve()
-    if not path.is_relative_to(root):
-        raise ValueError("the file name leaves the image folder")
+    path = source.image(row["file_name"])
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = files.read(path)
+    except FileNotFoundError as error:
         raise ValueError(f"the image is missing: {error.strerror}") from None
+    except OSError as error:
+        raise ValueError(f"the image {files.reason(error)}") from None
     try:
         sizes = images.sizes(content)
     except images.BROKEN as error:
-        raise ValueError(f"the image is broken: {images.reason(error)}") from None
+        raise ValueError(images.fault(error)) from None
     if (row["height"], row["width"]) not in sizes:
         H, W = min(sizes)
         raise ValueError(f"is {W}x{H}, the JSON says {row['width']}x{row['height']}")
-    return path, hashlib.sha256(content).hexdigest(), images.undecided(content)
+    return path, content, images.undecided(content)
 
 
 def _record(row: dict[str, Any], path: Path, digest: str, truth: _Truth) -> Record:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from centernet.dataset.source import Source
+from centernet.dataset.source import Links, Source
 from centernet.dataset.split import SPLITS
 from centernet.errors import UserError, one_line
+from centernet.files import read as read_file
+from centernet.files import reason
 
 INSTANCES = "instances_"
 
@@ -30,13 +32,13 @@ def has(folder: Path, name: str) -> bool:
 def files(folder: Path, name: str) -> list[Path]:
     """The JSON files that may be a split's; all but one are a mistake."""
     known = folder / f"{name}.json"
-    if known.is_file():
+    if known.exists():
         return [known]
     official = sorted((folder / "annotations").glob(f"{INSTANCES}{name}*.json"))
     if official:
         return official
     exported = [folder / one / "_annotations.coco.json" for one in aliases(name)]
-    return [file for file in exported if file.is_file()]
+    return [file for file in exported if file.exists()]
 
 
 def aliases(name: str) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ def aliases(name: str) -> tuple[str, ...]:
     return ("val", "valid") if name == "val" else (name,)
 
 
-def read(folder: Path, name: str) -> Source:
+def read(folder: Path, name: str, links: Links = ()) -> Source:
     """The lists of a split that is there; UserError for what is not three lists of objects."""
     found = files(folder, name)
     if len(found) > 1:
@@ -52,16 +54,16 @@ def read(folder: Path, name: str) -> Source:
         raise UserError(f"{folder}: two files for {name}: {both}; leave one")
     file = found[0]
     try:
-        tree = json.loads(file.read_bytes())
+        tree = json.loads(read_file(file))
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from None
+        raise UserError(f"{file}: {reason(error)}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not JSON: {one_line(str(error))}") from None
     for key in ("images", "annotations", "categories"):
         rows = tree.get(key) if isinstance(tree, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{file}: not COCO: {key} is not a list of objects")
-    return Source(file, images(folder, file, tree), tree, truth=(file,))
+    return Source(file, images(folder, file, tree), tree, truth=(file,), links=links)
 
 
 def images(folder: Path, file: Path, tree: Mapping[str, Any]) -> Path:

@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 from centernet.dataset import coco, formats
-from centernet.dataset.source import Source
+from centernet.dataset.source import Links, Source
 from centernet.dataset.split import SPLITS, Split, check_disjoint, refuse
 from centernet.errors import UserError
 
 
-def convert(folder: Path, output: Path) -> list[Split]:
+def convert(folder: Path, output: Path, links: Links = ()) -> list[Split]:
     """Write `output` with images/ and a JSON for each split of `folder`, which are returned.
 
     Images are hard links where the file system can, else copies. UserError for a defect that a
@@ -24,7 +24,7 @@ def convert(folder: Path, output: Path) -> list[Split]:
         raise UserError(f"{folder}: is a COCO data folder already")
     has = formats.FORMATS[formats.detect(folder)].has
     names = [name for name in SPLITS if has(folder, name)]
-    sources = {name: formats.read(folder, name) for name in names}
+    sources = {name: formats.read(folder, name, links) for name in names}
     splits = [coco.check(source, name) for name, source in sources.items()]
     if not splits:
         raise UserError(f"{folder}: has none of the splits {', '.join(SPLITS)}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from centernet import files
 from centernet.dataset import images
 from centernet.dataset.split import Record, Split
 from centernet.seed import cores
@@ -74,7 +75,7 @@ def search(splits: Sequence[Split], *, listed: int) -> Found:
 def small(file: Path) -> NDArray[np.int16] | None:
     """The picture as grey[16, 17]; none where it cannot be read."""
     try:
-        with Image.open(file, formats=images.FORMATS) as image:
+        with files.opened(file) as stream, images.opened(stream) as image:
             image.draft("L", (4 * SIDE, 4 * SIDE))  # a JPEG decodes at an eighth in no time
             deep = image.mode.startswith(("I", "F"))  # Pillow would cut 16 bits off at 255
             picture = Image.fromarray(images.to_rgb(image)) if deep else image

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from centernet.dataset import coco_folder, voc, yolo
-from centernet.dataset.source import Source
+from centernet.dataset.source import Links, Source
 from centernet.dataset.split import SPLITS
 from centernet.errors import UserError
 
@@ -15,7 +15,7 @@ class Format(NamedTuple):
 
     is_one: Callable[[Path], bool]
     has: Callable[[Path, str], bool]  # a split of this name
-    read: Callable[[Path, str], Source]
+    read: Callable[[Path, str, Links], Source]
     images: str  # what may name the images of a split, for people
 
 
@@ -53,10 +53,13 @@ def splits(folder: Path) -> list[str]:
     return [name for name in SPLITS if name != "test" or has(folder, name)]
 
 
-def read(folder: Path, name: str) -> Source:
-    """A split's rows in whatever format; UserError where there is none."""
+def read(folder: Path, name: str, links: Links = ()) -> Source:
+    """A split's rows in whatever format; UserError where there is none.
+
+    links: folders outside `folder` that symbolic links in it may lead to.
+    """
     found = FORMATS[detect(folder)]
     if not found.has(folder, name):
         rule = f"it has no {name} images ({found.images.format(name)}){NEEDED.get(name, '')}"
         raise UserError(f"{folder}: {rule}")
-    return found.read(folder, name)
+    return found.read(folder, name, links)

@@ -16,8 +16,9 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from centernet import files
 from centernet.dataset import images
-from centernet.dataset.source import PHOTOGRAPHS, UNKNOWN, Rows, Source
+from centernet.dataset.source import PHOTOGRAPHS, UNKNOWN, Links, Rows, Source
 from centernet.dataset.split import Problem
 from centernet.errors import UserError
 
@@ -32,7 +33,7 @@ def is_one(folder: Path) -> bool:
 
 def has(folder: Path, name: str) -> bool:
     """Whether the folder has such a split."""
-    return (folder / LISTS / f"{name}.txt").is_file()
+    return (folder / LISTS / f"{name}.txt").exists()
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class _Reading:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read(folder: Path, name: str) -> Source:
+def read(folder: Path, name: str, links: Links = ()) -> Source:
     """A split's rows; UserError for a list that is not there."""
     file = folder / LISTS / f"{name}.txt"
     stems = listed(file)
@@ -66,9 +67,8 @@ def read(folder: Path, name: str) -> Source:
     categories: Rows = [{"id": id, "name": label} for id, label in enumerate(names, 1)]
     tree = {"images": found.images, "annotations": found.annotations, "categories": categories}
     xmls = tuple(folder / "Annotations" / f"{stem}.xml" for stem in stems)
-    return Source(
-        file, folder / "JPEGImages", tree, found.places, tuple(found.problems), (file, *xmls)
-    )
+    images_of, problems = folder / "JPEGImages", tuple(found.problems)
+    return Source(file, images_of, tree, found.places, problems, (file, *xmls), links)
 
 
 def listed(file: Path) -> list[str]:
@@ -77,9 +77,9 @@ def listed(file: Path) -> list[str]:
     A number behind a name (VOC's sets of a class have 1, 0 or -1 there) says nothing here.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = files.read_text(file, "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        reason = files.reason(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
     there = {xml.stem for xml in (file.parents[2] / "Annotations").glob("*.xml")}
     whole = [line.strip() for line in lines if line.strip()]
@@ -111,9 +111,11 @@ def parse(content: bytes) -> Element:
 def _parsed(file: Path) -> Element | str:
     """The annotation of an image, or what is wrong with its file."""
     try:
-        root = parse(file.read_bytes())
-    except OSError as error:
+        root = parse(files.read(file, files.TEXT_LIMIT))
+    except FileNotFoundError as error:
         return f"the annotation is missing: {error.strerror}"
+    except OSError as error:
+        return f"the annotation {files.reason(error)}"
     except ValueError as error:
         return str(error)
     return root if root.tag == "annotation" else f"not VOC: the root is {root.tag}"
@@ -131,9 +133,9 @@ def _text(element: Element, path: str) -> str:
 
 def _photographs(folder: Path) -> dict[str, str]:
     """File names by stem; of several of one stem, the first in PHOTOGRAPHS."""
-    files = [file for file in folder.glob("*") if file.suffix.lower() in PHOTOGRAPHS]
-    files.sort(key=lambda file: PHOTOGRAPHS.index(file.suffix.lower()), reverse=True)
-    return {file.stem: file.name for file in files}
+    found = [file for file in folder.glob("*") if file.suffix.lower() in PHOTOGRAPHS]
+    found.sort(key=lambda file: PHOTOGRAPHS.index(file.suffix.lower()), reverse=True)
+    return {file.stem: file.name for file in found}
 
 
 def _image(folder: Path, root: Element, id: int, name: str) -> dict[str, Any]:

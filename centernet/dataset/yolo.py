@@ -19,8 +19,17 @@ from typing import Any
 
 import yaml
 
+from centernet import files
 from centernet.dataset import images
-from centernet.dataset.source import PHOTOGRAPHS, UNKNOWN, Rows, Source
+from centernet.dataset.source import (
+    PHOTOGRAPHS,
+    UNKNOWN,
+    Links,
+    Rows,
+    Source,
+    leads_out,
+    may_lead_to,
+)
 from centernet.dataset.split import Problem
 from centernet.errors import UserError, one_line
 
@@ -30,7 +39,7 @@ TOLERANCE = 0.01  # beyond 0...1: rounding; more is a mistake
 
 def is_one(folder: Path) -> bool:
     """Whether the folder has a data.yaml."""
-    return (folder / FILE).is_file()
+    return (folder / FILE).exists()
 
 
 def has(folder: Path, name: str) -> bool:
@@ -57,34 +66,34 @@ class _Reading:
     labels: list[Path] = field(default_factory=list)
 
 
-def read(folder: Path, name: str) -> Source:
+def read(folder: Path, name: str, links: Links = ()) -> Source:
     """A split's rows; UserError for a data.yaml that does not say where it is."""
     file = folder / FILE
     tree = read_file(file)
     names = class_names(tree, file)
     found = _Reading()
     root = folder.resolve()
-    for id, image in enumerate(image_files(folder, tree, name), 1):
+    for id, image in enumerate(image_files(folder, tree, name, links), 1):
         relative = image.relative_to(root).as_posix()
         label = labels(root, image)
         found.places["image", id] = f"{file}: image {id} ({relative})"
         H, W = images.size(image) or UNKNOWN
         found.images.append({"id": id, "file_name": relative, "width": W, "height": H})
-        if label.is_file():
+        if os.path.lexists(label):  # a link that leads nowhere is no image without objects
             found.labels.append(label)
             _objects(label, root, id, (W, H), len(names), found)
     categories: Rows = [{"id": id, "name": one} for id, one in enumerate(names)]
     rows = {"images": found.images, "annotations": found.annotations, "categories": categories}
     truth = (file, *(folder / label.relative_to(root) for label in found.labels))
-    return Source(file, folder, rows, found.places, tuple(found.problems), truth)
+    return Source(file, folder, rows, found.places, tuple(found.problems), truth, links)
 
 
 def read_file(file: Path) -> dict[str, Any]:
     """The mapping in a data.yaml, read by a safe loader; UserError for anything else."""
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(files.read_text(file))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        reason = files.reason(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not YAML: {one_line(str(error))}") from None
@@ -103,7 +112,7 @@ def class_names(tree: dict[str, Any], file: Path) -> list[str]:
     return [str(name) for name in names]
 
 
-def image_files(folder: Path, tree: dict[str, Any], name: str) -> list[Path]:
+def image_files(folder: Path, tree: dict[str, Any], name: str, links: Links = ()) -> list[Path]:
     """The images of a split, sorted, each once; UserError for an entry that leads nowhere."""
     entries = tree.get(name)
     entries = [entries] if isinstance(entries, str) else entries
@@ -111,14 +120,21 @@ def image_files(folder: Path, tree: dict[str, Any], name: str) -> list[Path]:
         raise UserError(f"{folder / FILE}: {name}: needs an image folder or a .txt list of images")
     found: set[Path] = set()
     for entry in entries:
-        place = inside(folder, entry, tree.get("path"))
+        place = inside(folder, entry, tree.get("path"), links=links)
         if place is None:
-            raise UserError(f"{folder / FILE}: {name}: there is no {entry} in the data folder")
-        found |= set(_listed(folder, place) if place.suffix == ".txt" else _below(folder, place))
+            raise UserError(f"{folder / FILE}: {name}: {lacks(folder, entry)}")
+        read = _listed if place.suffix == ".txt" else _below
+        found |= set(read(folder, place, links))
     return sorted(found)
 
 
-def inside(folder: Path, entry: str, path: object = None, base: Path | None = None) -> Path | None:
+def inside(
+    folder: Path,
+    entry: str,
+    path: object = None,
+    base: Path | None = None,
+    links: Links = (),
+) -> Path | None:
     """The file or folder that an entry names, links as such, if it lies in the data folder."""
     root = folder.resolve()
     start = base or root
@@ -131,48 +147,66 @@ def inside(folder: Path, entry: str, path: object = None, base: Path | None = No
         candidates.insert(0, root / path / plain)
     for one in candidates:
         resolved, named = one.resolve(), Path(os.path.normpath(one))
-        if resolved.is_relative_to(root) and resolved.exists():
-            return named if named.is_relative_to(root) and named.resolve() == resolved else resolved
+        if not may_lead_to(resolved, root, links) or not resolved.exists():
+            continue
+        if named.is_relative_to(root) and named.resolve() == resolved:
+            return named
+        if resolved.is_relative_to(root):
+            return resolved
     return None
 
 
-def _below(folder: Path, place: Path) -> Iterator[Path]:
+def lacks(folder: Path, entry: str) -> str:
+    """Why `inside` finds nothing under a name."""
+    target = (folder / entry).resolve()
+    named = Path(os.path.normpath(folder.resolve() / entry))
+    if named.is_relative_to(folder.resolve()) and target.exists():
+        return f"{entry} {leads_out(target)}"
+    return f"there is no {entry} in the data folder"
+
+
+def _below(folder: Path, place: Path, links: Links) -> Iterator[Path]:
     """Every image in a folder, at any depth."""
     for file in place.rglob("*"):
-        if file.suffix.lower() in PHOTOGRAPHS and file.is_file():
-            yield _within(folder, file)
+        if file.suffix.lower() in PHOTOGRAPHS and not file.is_dir():
+            yield _within(folder, file, links)
 
 
-def _listed(folder: Path, file: Path) -> Iterator[Path]:
+def _listed(folder: Path, file: Path, links: Links) -> Iterator[Path]:
     """Every image that a list names."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = files.read_text(file, "utf-8-sig").splitlines()
+    except OSError as error:
+        raise UserError(f"{file}: {files.reason(error)}") from None
+    except UnicodeDecodeError:
         raise UserError(f"{file}: not a readable text file") from None
     seen: set[Path] = set()  # a link and what it leads to are one image
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line:
             continue
-        image = inside(folder, line, base=file.parent)
-        image = image or inside(folder, line, base=file.resolve().parent)
+        image = inside(folder, line, base=file.parent, links=links)
+        image = image or inside(folder, line, base=file.resolve().parent, links=links)
         if image is None:
-            raise UserError(f"{file}: line {number}: there is no {line} in the data folder")
+            raise UserError(f"{file}: line {number}: {lacks(folder, line)}")
         if image.resolve() not in seen:
             seen.add(image.resolve())
             yield image
 
 
-def _within(folder: Path, file: Path) -> Path:
+def _within(folder: Path, file: Path, links: Links) -> Path:
     """The file by this name, which leads to its labels; UserError for a link out of the folder."""
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{file}: the file leaves the data folder")
+    if not may_lead_to(file.resolve(), folder.resolve(), links):
+        raise UserError(f"{file}: {leads_out(file.resolve())}")
     return file
 
 
 def labels(root: Path, image: Path) -> Path:
     """The label file of an image, which need not be there; a link's may be those of its target."""
-    own, target = (root / label_file(one.relative_to(root)) for one in (image, image.resolve()))
-    return own if own.is_file() or not target.is_file() else target
+    label, target = root / label_file(image.relative_to(root)), image.resolve()
+    if os.path.lexists(label) or not target.is_relative_to(root):
+        return label
+    targets = root / label_file(target.relative_to(root))
+    return targets if targets.exists() else label
 
 
 def label_file(image: Path) -> Path:
@@ -190,8 +224,11 @@ def _objects(
 ) -> None:
     """Add the rows of an image's objects."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = files.read_text(file, "utf-8-sig").splitlines()
+    except OSError as error:
+        found.problems.append(Problem(str(file), f"the label {files.reason(error)}"))
+        return
+    except UnicodeDecodeError:
         found.problems.append(Problem(str(file), "not a readable text file"))
         return
     for number, line in enumerate(lines, 1):

@@ -126,7 +126,7 @@ class Run:
         self.files.write(IDENTITY, a_line_each(found))
         self._keep_patch(found)
         if PARENT in run.data.tags:
-            keep_manifest(self.client, run.data.tags[PARENT], str(config.data.folder), splits)
+            keep_manifest(self.client, run.data.tags[PARENT], config, splits)
         inputs = [data_input(split, data, str(config.data.folder)) for split in splits]
         self.client.log_inputs(self.id, inputs)
 
@@ -203,14 +203,15 @@ def set_status(client: MlflowClient, run_id: str, state: str) -> None:
 
 
 def keep_manifest(
-    client: MlflowClient, parent: str, folder: str, splits: tuple[Split, Split]
+    client: MlflowClient, parent: str, config: Config, splits: tuple[Split, Split]
 ) -> None:
     """Keep a digest of every file of the data with the study's run: once is enough."""
     name = manifest_name(split.fingerprint for split in splits)
     if (parent, name) in _kept:
         return
     if name not in {file.path for file in client.list_artifacts(parent)}:
-        client.log_text(parent, json.dumps(manifest(Path(folder), splits), indent=0), name)
+        folder, links = Path(str(config.data.folder)), config.data.follow_links
+        client.log_text(parent, json.dumps(manifest(folder, splits, links), indent=0), name)
     _kept.add((parent, name))
 
 
