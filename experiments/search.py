@@ -41,6 +41,7 @@ from experiments.study.warm_start import first_points
 from experiments.tracking import Tracker, connect
 from experiments.tracking.run import CARD, as_yaml, keep_once
 
+PER_CORE = 4  # workers; each is a process with a training
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 
@@ -54,6 +55,7 @@ def search(options: argparse.Namespace) -> int:
     budget = limits(options, space)
     workers = options.workers or (len((options.gpus or "0").split(",")) * options.per_gpu)
     check_gpus(options.gpus)
+    check_workers(workers)
     base, data = with_data(base, options.data, own)
     name = study_name(options.study or f"{space.file.stem}-{data}")
     points = first_points(space, base, own)
@@ -141,6 +143,16 @@ def check_gpus(wanted: str | None) -> None:
     for index in map(int, wanted.split(",")) if wanted else ():
         if index >= there and "RAY_ADDRESS" not in os.environ:
             raise UserError(f"--gpus {wanted}: this machine has {there} GPUs, counted from 0")
+
+
+def check_workers(count: int) -> None:
+    """UserError for more processes than this machine can mean; those of a cluster, Ray counts."""
+    most = PER_CORE * max(cores(), torch.cuda.device_count())
+    if count > most and "RAY_ADDRESS" not in os.environ:
+        raise UserError(
+            f"--workers {count}: at most {most} on this machine, {PER_CORE} for each of its "
+            f"{cores()} cores"
+        )
 
 
 def limits(options: argparse.Namespace, space: SearchSpace) -> Budget:

@@ -1,6 +1,5 @@
 """A question in YAML, read and checked. The grammar is in search_spaces/README.md."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,13 +31,13 @@ from experiments.grammar import (
     written,
 )
 from experiments.pruners import PRUNERS
+from experiments.ranges import NUMBERS, choices, contains, described
 from experiments.samplers import SAMPLERS, options
 
 FIXED = ("data.folder", "train.device", "train.threads")  # the same for all trials of a study
 MANY = 1000  # values of a stepped range that are checked; of a longer one also the last
 GRID = 100_000  # points of a grid: Optuna keeps them all in memory
 WHEN = "when"  # of any kind: only with these values of other fields
-NUMBERS = (FloatDistribution, IntDistribution)
 AP, COSTS = "AP", tuple(Constraints.model_fields)  # to be maximised; to be minimised
 
 
@@ -136,6 +135,15 @@ def _check_sampler(space: SearchSpace) -> None:
     if space.costs and not SAMPLERS[name].several:
         able = ", ".join(other for other, kind in SAMPLERS.items() if kind.several)
         raise UserError(f"sampler: {name} cannot do several objectives; {able} can")
+    free = [
+        path
+        for path, distribution in space.parameters.items()
+        if isinstance(distribution, NUMBERS) and path not in space.conditions
+    ]
+    if space.sampler.get("use_separable_cma") and len(free) < 2:
+        raise UserError(
+            f"sampler: use_separable_cma needs two numeric fields without `when`, got {len(free)}"
+        )
     if name == "grid" and (total := combinations(space)) > GRID:
         raise UserError(f"sampler: the grid has {total} points, and {GRID} is the most")
 
@@ -149,16 +157,6 @@ def combinations(space: SearchSpace) -> int:
             raise UserError(f"{path}: the grid sampler needs a `step`")
         total *= count
     return total
-
-
-def choices(distribution: BaseDistribution) -> int | None:
-    """How many values a distribution has; none: a continuum."""
-    if isinstance(distribution, CategoricalDistribution):
-        return len(distribution.choices)
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    if distribution.step is None:
-        return None
-    return int((distribution.high - distribution.low) / distribution.step + 1e-9) + 1
 
 
 def _parameters(
@@ -243,28 +241,14 @@ def _check_point(point: Mapping[str, Any], parameters: Mapping[str, BaseDistribu
             raise UserError(f"enqueue: {path}: expected {may}, got {brief(value)}")
 
 
-def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value is one that may be suggested."""
-    if isinstance(distribution, CategoricalDistribution):
-        same = (c for c in distribution.choices if c == value)  # 1 and 1.0; not 1 and true
-        return any(isinstance(choice, bool) == isinstance(value, bool) for choice in same)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    whole = isinstance(distribution, IntDistribution)
-    if not math.isfinite(value) or (whole and not isinstance(value, int)):
-        return False
-    return distribution._contains(distribution.to_internal_repr(value))
-
-
-def described(distribution: BaseDistribution) -> str:
-    """What may be suggested, in words: `a number from 4 to 40 (log)`."""
-    if isinstance(distribution, CategoricalDistribution):
-        return f"one of {', '.join(map(written, distribution.choices))}"
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    kind = "a whole number" if isinstance(distribution, IntDistribution) else "a number"
-    low, high, step = distribution.low, distribution.high, distribution.step
-    steps = f" in steps of {step:g}" if step not in (None, 1) else ""
-    return f"{kind} from {low:g} to {high:g}{steps}{' (log)' if distribution.log else ''}"
+def told(what: str, identity: Mapping[str, Any]) -> str:
+    """A part of a study's identity in words: `loss.size_weight a number from 0.1 to 2`."""
+    path, value = what.removeprefix("space "), identity.get(what)
+    if what == path or path.endswith(f" {WHEN}"):
+        return f"{path} {written(value) if what in identity else 'not given'}"
+    if value is None:
+        return f"{path} not varied"
+    return f"{path} {described(optuna.distributions.json_to_distribution(value))}"
 
 
 def _listed(value: list[str] | str) -> list[str]:

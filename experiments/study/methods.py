@@ -14,8 +14,9 @@ from optuna.distributions import (
 from centernet.config import Config, flatten
 from centernet.seed import key
 from experiments.pruners import PRUNERS
+from experiments.ranges import choices
 from experiments.samplers import SAMPLERS, options
-from experiments.search_space import SearchSpace, choices
+from experiments.search_space import SearchSpace
 
 SEQUENCES = ("qmc", "grid")  # one seed for the whole study: a place in the sequence is a trial
 

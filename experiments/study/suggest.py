@@ -15,7 +15,8 @@ from optuna.distributions import (
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError
 from experiments.grammar import written
-from experiments.search_space import SearchSpace, contains, described
+from experiments.ranges import contains, described
+from experiments.search_space import SearchSpace
 
 SEED = "train.seed"
 
