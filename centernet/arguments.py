@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -142,18 +142,24 @@ def add_device(command: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
-    return int(text)
+MOST = 1_000_000  # of anything that is counted
 
 
-def port(text: str) -> int:
-    """A number that a port of TCP can have."""
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"a port from 1 to 65535, got {text!r}")
-    return int(text)
+def whole(least: int, most: int, what: str = "a whole number") -> Callable[[str], int]:
+    """The type of an argument: a whole number within bounds, in the digits 0 to 9."""
+
+    def number(text: str) -> int:
+        digits = re.fullmatch(r"0*([0-9]{1,18})", text)
+        if digits is None or not least <= int(digits[1]) <= most:
+            short = text if len(text) <= 40 else f"{text[:40]}..."
+            raise argparse.ArgumentTypeError(f"{what} from {least} to {most}, got {short!r}")
+        return int(digits[1])
+
+    return number
+
+
+positive = whole(1, MOST)
+port = whole(1, 65535, "a port")
 
 
 def words(text: str) -> str:
@@ -176,9 +182,10 @@ def scales(text: str) -> tuple[float, ...]:
 def within(text: str, low: float, high: float) -> float:
     """A number between two."""
     try:
-        value = float(text)
+        value = float(text) if re.fullmatch(r"[0-9.eE+-]+", text) else float("nan")
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"a number from {low} to {high}, got {text!r}")
+        short = text if len(text) <= 40 else f"{text[:40]}..."
+        raise argparse.ArgumentTypeError(f"a number from {low} to {high}, got {short!r}")
     return value

@@ -63,7 +63,8 @@ def compare(trial: Trial, run: Any, tracker: Tracker) -> tuple[int, list[str]]:
     if trial.user_attrs.get(study.RUN, run.info.run_id) != run.info.run_id:
         problems.append("Optuna names another run")
     for path, value in trial.params.items():
-        if run.data.params.get(path, str(value)) != str(value):
+        same = {str(value), str(float(value))} if type(value) is int else {str(value)}
+        if run.data.params.get(path, str(value)) not in same:  # a choice 1 of a float field: 1.0
             problems.append(f"{path} is {value} in Optuna, {run.data.params[path]} in MLflow")
     points = 0
     for name in run.data.metrics:

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from centernet.errors import UserError, did_you_mean
+from experiments.grammar import Limits, parse
 
 NOISE = 0.4  # AP: what a change of seed alone moves
 PATIENCE = 10  # finished trials that bring less than the noise: a plateau
@@ -46,25 +46,8 @@ class Spender(Protocol):
 
 def read(tree: Any) -> Budget:
     """The `budget:` of a search space; UserError names the wrong field."""
-    if not isinstance(tree, dict):
-        raise UserError("budget: expected `trials: N`, `epochs: N` or `hours: N`")
-    names = [field.name for field in fields(Budget)]
-    for name, value in tree.items():
-        if name not in names:
-            raise UserError(f"budget: {name} is not a limit{did_you_mean(str(name), names)}")
-        _check(name, value)
-    return Budget(**tree) if tree else Budget(trials=20)
-
-
-def _check(name: str, value: Any) -> None:
-    if name == "until_plateau":
-        if not isinstance(value, bool):
-            raise UserError(f"budget: {name}: expected true or false, got {value!r}")
-        return
-    kind, text = (float, "a number") if name == "hours" else (int, "a whole number")
-    number = isinstance(value, int | kind) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise UserError(f"budget: {name}: expected {text} above 0, got {value!r}")
+    given = parse(Limits, tree, "budget").model_dump(exclude_unset=True)
+    return Budget(**given) if any(given.values()) else Budget(trials=20)
 
 
 def changed(budget: Budget, **limits: Any) -> Budget:

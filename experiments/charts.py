@@ -1,6 +1,7 @@
 """The charts of a report: numbers -> SVG text. Knows nothing of studies or stores."""
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from centernet.style import AMBER, BLUE, GREY, INK, RED, STYLE
 
+NAMES, LONGEST = 12, 16  # choices named below an axis; characters of each
 OWN = STYLE | {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "centernet",  # the same chart is the same file
@@ -37,7 +39,8 @@ def chart(draw: Callable[..., None]) -> Callable[..., tuple[str, bytes]]:
     """A function that draws on axes, as one that returns the picture as (SVG, PNG)."""
 
     def drawn(*arguments: Any, size: tuple[float, float] = (6.4, 3.6), **named: Any) -> Any:
-        with mpl.rc_context(OWN):
+        with mpl.rc_context(OWN), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # of a choice's name
             figure = Figure(figsize=size, layout="constrained")
             draw(figure, *arguments, **named)
             text, picture = io.StringIO(), io.BytesIO()
@@ -123,32 +126,52 @@ def importances(figure: Figure, found: dict[str, tuple[float, float, float]]) ->
     axes.grid(axis="y", visible=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A field that varies: a range of numbers, or names of choices, one place each."""
+
+    log: bool = False
+    names: Sequence[str] = ()  # of the choices
+    place: Callable[[Any], float] = float  # of a value on the axis
+
+
 @chart
 def slices(
-    figure: Figure, rows: Sequence[Row], paths: dict[str, bool], *, best: int | None
+    figure: Figure, rows: Sequence[Row], fields: dict[str, Axis], *, best: int | None
 ) -> None:
-    """AP against each field alone; paths: whether a field's axis is logarithmic."""
+    """AP against each field alone."""
     complete = [row for row in rows if row.value is not None]
-    columns = min(len(paths), 3)
-    grid = figure.subplots(-(-len(paths) // columns), columns, sharey=True, squeeze=False)
-    for axes, (path, log) in zip(grid.flat, paths.items(), strict=False):
-        own = [row for row in complete if path in row.params]
-        axes.plot([r.params[path] for r in own], [r.value for r in own], "o", ms=4, alpha=0.6)
-        for row in own:
+    columns = min(len(fields), 3)
+    grid = figure.subplots(-(-len(fields) // columns), columns, sharey=True, squeeze=False)
+    for axes, (path, field) in zip(grid.flat, fields.items(), strict=False):
+        varied = [row for row in complete if path in row.params]
+        x = [field.place(row.params[path]) for row in varied]
+        axes.plot(x, [row.value for row in varied], "o", ms=4, alpha=0.6)
+        for place, row in zip(x, varied, strict=True):
             if row.number == best:
-                axes.plot(row.params[path], row.value, "o", ms=8, mfc="none", mec=RED, mew=1.6)
+                axes.plot(place, row.value, "o", ms=8, mfc="none", mec=RED, mew=1.6)
         axes.set_xlabel(path.rpartition(".")[2])
-        if log:
+        if field.names:
+            name_places(axes, field.names)
+        if field.log:
             axes.set_xscale("log")
             low, high = axes.get_xlim()
             narrow = high < 10 * low  # then it may have one power of ten, or none
             axes.xaxis.set_major_locator(MaxNLocator(5) if narrow else LogLocator())
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
-    for axes in list(grid.flat)[len(paths) :]:
+    for axes in list(grid.flat)[len(fields) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel("AP")
+
+
+def name_places(axes: Axes, names: Sequence[str]) -> None:
+    """The choices below an axis, each as it is written; of many, only some."""
+    shown = range(0, len(names), -(-len(names) // NAMES))
+    short = [names[i] if len(names[i]) <= LONGEST else f"{names[i][:LONGEST]}..." for i in shown]
+    axes.set_xticks(list(shown), short, parse_math=False, rotation=20 if len(names) > 3 else 0)
+    axes.set_xlim(-0.5, len(names) - 0.5)
 
 
 @chart

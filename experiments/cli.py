@@ -3,11 +3,21 @@
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from centernet.arguments import FORMATS, Parser, command, port, positive, words
+from centernet.arguments import (
+    FORMATS,
+    Parser,
+    command,
+    port,
+    positive,
+    whole,
+    within,
+    words,
+)
 from centernet.cli import INTERRUPTED, check_folder, leave, open_streams, said
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
@@ -79,25 +89,28 @@ For example:
     search.add_argument("--data", type=Path, metavar="FOLDER", help=DATA_HELP)
     total = search.add_argument_group("budget", "totals of the study; default: the space's")
     total.add_argument("--trials", type=positive, metavar="N", help="finished trials")
-    total.add_argument("--epochs", type=positive, metavar="N", help="sum over trials")
+    total.add_argument("--epochs", type=whole(1, 10**9), metavar="N", help="sum over trials")
     total.add_argument("--hours", type=hours, metavar="X", help="of searching, by the clock")
     total.add_argument(
         "--until-plateau", action="store_true", help="stop when trials no longer beat the noise"
     )
     finals = search.add_argument_group("finals", "the best trials and the default config, again")
     finals.add_argument(
-        "--finalists", type=natural, metavar="N", help="0: none; default: the space's, else 3"
+        "--finalists",
+        type=whole(0, 1000),
+        metavar="N",
+        help="0: none; default: the space's, else 3",
     )
     finals.add_argument(
-        "--seeds", type=positive, metavar="N", help="of each; default: the space's, else 3"
+        "--seeds", type=whole(1, 1000), metavar="N", help="of each; default: the space's, else 3"
     )
     workers = search.add_argument_group("workers", "trials beside each other, each in a process")
     workers.add_argument(
-        "--workers", type=positive, metavar="N", help="default: 1, or one for each GPU share"
+        "--workers", type=whole(1, 1024), metavar="N", help="default: 1, or one for each GPU share"
     )
     workers.add_argument("--gpus", type=gpus, metavar="0,1", help="GPUs to use; default: all")
     workers.add_argument(
-        "--per-gpu", type=positive, default=1, metavar="N", help="trials sharing a GPU"
+        "--per-gpu", type=whole(1, 64), default=1, metavar="N", help="trials sharing a GPU"
     )
     search.add_argument(
         "--warm-start",
@@ -163,7 +176,7 @@ For example:
     )
     reproduce.add_argument("--study", metavar="NAME", help=STUDY_HELP)
     reproduce.add_argument(
-        "--epochs", type=positive, metavar="N", help="compare only so many, from the first"
+        "--epochs", type=whole(1, 100_000), metavar="N", help="compare only so many, from the first"
     )
     reproduce.add_argument(
         "--check-only", action="store_true", help="only say what differs now; train nothing"
@@ -181,9 +194,11 @@ For example:
     reproduce.add_argument(
         "--data", type=Path, metavar="FOLDER", help="where its data lies now, if it moved"
     )
-    reproduce.add_argument("--threads", type=positive, metavar="N", help="default: as many as then")
     reproduce.add_argument(
-        "--workers", type=natural, metavar="N", help="loader processes; changes no result"
+        "--threads", type=whole(1, 1024), metavar="N", help="default: as many as then"
+    )
+    reproduce.add_argument(
+        "--workers", type=whole(0, 256), metavar="N", help="loader processes; changes no result"
     )
 
 
@@ -203,7 +218,9 @@ def model_commands(commands: Any) -> None:
 
     models = command(commands, "models", "registered versions, and what decided about them")
     rollback = command(commands, "rollback", "move the champion back to an earlier version")
-    rollback.add_argument("--to", type=positive, metavar="VERSION", help="default: the one before")
+    rollback.add_argument(
+        "--to", type=whole(1, 2**31 - 1), metavar="VERSION", help="default: the one before"
+    )
     rollback.add_argument(
         "--why", type=words, required=True, metavar="TEXT", help="kept with the versions"
     )
@@ -228,13 +245,6 @@ For example:
         )
 
 
-def natural(text: str) -> int:
-    """A whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a whole number from 0, got {text!r}")
-    return int(text)
-
-
 def numbered(text: str) -> Label:
     """The number of a trial, or of a final."""
     label = parse(text)
@@ -244,20 +254,19 @@ def numbered(text: str) -> Label:
 
 
 def hours(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
+    """A number of hours above 0, at most about ten years."""
+    value = within(text, 0, 100_000)
+    if value == 0:
         raise argparse.ArgumentTypeError(f"a number of hours above 0, got {text!r}")
     return value
 
 
 def gpus(text: str) -> str:
     """Indices of GPUs, separated by commas."""
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"indices separated by commas, got {text!r}")
+    indices = text.split(",")
+    if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text) or len(set(indices)) < len(indices):
+        short = text if len(text) <= 40 else f"{text[:40]}..."
+        raise argparse.ArgumentTypeError(f"indices, each once, with commas between, got {short!r}")
     return text
 
 

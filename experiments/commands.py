@@ -1,15 +1,16 @@
 """What the commands of cli.py do; imported only once one of them runs."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from centernet import style
+from centernet.config import Config
 from centernet.errors import UserError
 from centernet.lock import exclusive, holder
-from centernet.presets import load
-from experiments import display, search_space, settings, study
+from experiments import display, question, settings, study
 from experiments.audit import audit
 from experiments.lint import lint as remarks_on
 from experiments.model_commands import listen, models, predict, register, rollback, serve
@@ -17,11 +18,12 @@ from experiments.registry import pinned
 from experiments.reproduce import reproduce
 from experiments.retention import forget, surplus
 from experiments.search import search, trial_folder, write_report
+from experiments.search_space import SearchSpace
 from experiments.servers.run import become
 from experiments.servers.ui import environment as ui_environment
 from experiments.settings import Settings
 from experiments.study.finals import load_finals, refuse
-from experiments.study.suggest import default_point
+from experiments.study.warm_start import first_points
 from experiments.tracking import Tracker, connect
 
 
@@ -33,14 +35,29 @@ def open_last(options: argparse.Namespace) -> tuple[Settings, Any, Tracker]:
 
 
 def lint(options: argparse.Namespace) -> int:
-    """Print what is unwise about a search space."""
-    space = search_space.read(options.space)
-    base = load(options.config or space.config, space.pinned)
-    default_point(space, base)
-    for remark in (remarks := remarks_on(space, base)):
+    """Print what is unwise about a search space; what `search` refuses, it refuses too."""
+    space, base = question.read(options.space, options.config)
+    remarks = remarks_on(space, base)
+    if space.warm_start and not look_for(space, base, options.settings):
+        names = ", ".join(space.warm_start)
+        remarks.append(f"warm_start: there is no store of studies here to look for {names} in")
+    for remark in remarks:
         print(f"{options.space}: {remark}")
-    print(f"{options.space}: {len(remarks) or 'no'} remarks")
+    count = len(remarks)
+    print(f"{options.space}: {count or 'no'} {'remark' if count == 1 else 'remarks'}")
     return 0
+
+
+def look_for(space: SearchSpace, base: Config, file: Path) -> bool:
+    """Whether the studies are in a file here; UserError if those of `warm_start` are not in it."""
+    if not file.is_file():
+        return False
+    own = settings.load(file)
+    database = settings.sqlite_file(own.studies)
+    if database is None or not database.is_file():
+        return False
+    first_points(space, base, own)
+    return True
 
 
 def status(options: argparse.Namespace) -> int:

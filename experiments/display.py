@@ -20,6 +20,7 @@ from centernet.errors import one_line, without_passwords
 from centernet.structures import Epoch
 from experiments import study
 from experiments.budget import Budget
+from experiments.grammar import written
 from experiments.label import Label
 from experiments.objective import Progress
 from experiments.search_space import SearchSpace
@@ -43,7 +44,7 @@ def short(path: str) -> str:
 
 def number(value: object) -> str:
     """A parameter's value in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else written(value)
 
 
 def percent(value: float | None) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from centernet.config import Config
 from experiments.budget import PATIENCE
-from experiments.search_space import NUMBERS, SearchSpace
-from experiments.study.methods import combinations
+from experiments.ranges import NUMBERS
+from experiments.search_space import SearchSpace, combinations
 
 WEIGHTS = ("loss.heatmap_weight", "loss.size_weight", "loss.offset_weight")
 DECADES = 2.0  # a linear range that spans more puts nearly all its draws into the last one

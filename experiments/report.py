@@ -15,8 +15,6 @@ import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
 )
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
@@ -25,7 +23,9 @@ from experiments import charts, study
 from experiments.budget import NOISE
 from experiments.charts import Row
 from experiments.finalists import Finalist
+from experiments.grammar import written
 from experiments.outcome import finals_result, headline
+from experiments.ranges import position
 
 RESAMPLES = 20  # studies drawn from the trials, for the intervals of the importances
 FEWEST = 6  # complete trials for anything to be said about importances
@@ -96,7 +96,7 @@ def draw(
     best: int | None,
 ) -> list[tuple[str, tuple[str, bytes], str, bool]]:
     """Every chart with its title, its note and whether it takes the page's width."""
-    paths = {path: bool(getattr(one, "log", False)) for path, one in distributions.items()}
+    paths = {path: axis(distribution) for path, distribution in distributions.items()}
     default = study.score(trials[0]) if trials else None
     history = charts.history(rows, noise=NOISE, default=default)
     curves = charts.curves(rows, best=best)
@@ -131,6 +131,14 @@ def draw(
         *fronts,
         ("All fields together", parallel, "One line is one complete trial.", True),
     ]
+
+
+def axis(distribution: BaseDistribution) -> charts.Axis:
+    """A field's axis: numbers as they are, choices side by side in their order."""
+    if isinstance(distribution, CategoricalDistribution):
+        names = [written(choice) for choice in distribution.choices]
+        return charts.Axis(names=names, place=lambda value: distribution.choices.index(value))
+    return charts.Axis(log=bool(getattr(distribution, "log", False)))
 
 
 def front(trials: Sequence[FrozenTrial], cost: str) -> tuple[str, bytes]:
@@ -176,17 +184,6 @@ def alone(trial: FrozenTrial) -> FrozenTrial:
     return optuna.trial.create_trial(
         params=trial.params, distributions=trial.distributions, value=study.score(trial)
     )
-
-
-def position(distribution: BaseDistribution, value: Any) -> float:
-    """Where in its range a value lies, 0 to 1; on a log scale where it is searched on one."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices.index(value) / max(len(distribution.choices) - 1, 1)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = float(distribution.low), float(distribution.high)
-    if distribution.log:
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return (float(value) - low) / (high - low) if high > low else 0.5
 
 
 def advice(best: FrozenTrial | None, distributions: dict[str, BaseDistribution]) -> list[str]:
@@ -282,7 +279,7 @@ def table(
         if trial.number in links:
             name = f'<a href="{escape(links[trial.number])}">{name}</a>'
         value = max(trial.intermediate_values.values(), default=None)
-        cells = "".join(f"<td>{escape(shown(trial.params.get(path)))}</td>" for path in paths)
+        cells = "".join(f"<td>{escape(value_of(trial, path))}</td>" for path in paths)
         mark = ' class="best"' if best is not None and trial.number == best.number else ""
         reason = escape(trial.user_attrs.get(study.REASON, ""))
         state = f'<span class="{trial.state.name}" title="{reason}">{trial.state.name}</span>'
@@ -293,6 +290,12 @@ def table(
     return f"<table>{''.join(lines)}</table>"
 
 
-def shown(value: Any) -> str:
-    """A value in few characters."""
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+def value_of(trial: FrozenTrial, path: str) -> str:
+    """What was suggested to a trial for a field; empty where it did not vary."""
+    value = trial.params.get(path, "")
+    return shown(value) if isinstance(value, float) else written(value)
+
+
+def shown(value: float | None) -> str:
+    """A number in few characters."""
+    return "" if value is None else f"{value:.4g}"

@@ -23,11 +23,10 @@ from centernet.dataset.demo import demo_folder
 from centernet.dataset.split import Split
 from centernet.errors import UserError
 from centernet.lock import exclusive
-from centernet.presets import load, parse_overrides
+from centernet.presets import parse_overrides
 from centernet.seed import cores
 from centernet.state import FREE
-from centernet.train import check
-from experiments import display, finalists, launch, search_space, settings, study
+from experiments import display, finalists, launch, question, settings, study
 from experiments.budget import Budget
 from experiments.budget import changed as changed_budget
 from experiments.conclude import conclude, hold_finals
@@ -39,12 +38,11 @@ from experiments.provenance import pretrained
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.study.finals import SUFFIX
-from experiments.study.methods import make_pruner, make_sampler
-from experiments.study.suggest import candidates
 from experiments.study.warm_start import first_points
 from experiments.tracking import Tracker, connect
 from experiments.tracking.run import CARD, as_yaml, keep_once
 
+PER_CORE = 4  # workers; each is a process with a training
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 
@@ -53,17 +51,14 @@ def search(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     console = style.console()
     own = settings.load(options.settings)
-    space = search_space.read(options.space)
+    space, base = question.read(options.space, options.config, parse_overrides(options.set))
     space = replace(space, warm_start=(*space.warm_start, *options.warm_start))
-    make_sampler(space, number=0, seed=0)
-    make_pruner(space)
     budget = limits(options, space)
     workers = options.workers or (len((options.gpus or "0").split(",")) * options.per_gpu)
     check_gpus(options.gpus)
-    base, data = base_config(options, space, own)
+    check_workers(workers)
+    base, data = with_data(base, options.data, own)
     name = study_name(options.study or f"{space.file.stem}-{data}")
-    for candidate in candidates(space, base):
-        check(candidate)
     points = first_points(space, base, own)
     splits = read_training(Path(str(base.data.folder)), base.data.follow_links)
     connect(own)  # before a study is made that could not log
@@ -152,26 +147,29 @@ def check_gpus(wanted: str | None) -> None:
             raise UserError(f"--gpus {wanted}: this machine has {there} GPUs, counted from 0")
 
 
+def check_workers(count: int) -> None:
+    """UserError for more processes than this machine can mean; those of a cluster, Ray counts."""
+    most = PER_CORE * max(cores(), torch.cuda.device_count())
+    if count > most and "RAY_ADDRESS" not in os.environ:
+        raise UserError(
+            f"--workers {count}: at most {most} on this machine, {PER_CORE} for each of its "
+            f"{cores()} cores"
+        )
+
+
 def limits(options: argparse.Namespace, space: SearchSpace) -> Budget:
     """The budget of the command line, else the search space's."""
     names = ("trials", "epochs", "hours", "until_plateau")
     return changed_budget(space.budget, **{name: getattr(options, name) for name in names})
 
 
-def base_config(
-    options: argparse.Namespace, space: SearchSpace, own: Settings
-) -> tuple[Config, str]:
-    """The config that trials start from, and the name of its data."""
-    overrides = parse_overrides(options.set)
-    for path in overrides:
-        if path in space.parameters:
-            raise UserError(f"--set {path}: {space.file} varies it")
-    config = load(options.config or space.config, space.pinned | overrides)
-    folder = options.data or (Path(config.data.folder) if config.data.folder else None)
+def with_data(base: Config, given: Path | None, own: Settings) -> tuple[Config, str]:
+    """The config with the data folder (default: its own, or the demo's), and the data's name."""
+    folder = given or (Path(base.data.folder) if base.data.folder else None)
     if folder is None:
-        return changed(config, {"data.folder": str(demo_folder(own.runs))}), "demo"
+        return changed(base, {"data.folder": str(demo_folder(own.runs))}), "demo"
     name = re.sub(r"[^\w-]+", "-", folder.resolve().name, flags=re.ASCII).strip("-") or "data"
-    return changed(config, {"data.folder": str(folder.resolve())}), name
+    return changed(base, {"data.folder": str(folder.resolve())}), name
 
 
 def study_name(name: str) -> str:

@@ -1,6 +1,5 @@
 """A question in YAML, read and checked. The grammar is in search_spaces/README.md."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,26 +18,27 @@ from centernet.errors import UserError, did_you_mean
 from centernet.presets import load, read_yaml
 from experiments import budget
 from experiments.budget import Budget
+from experiments.grammar import (
+    KINDS,
+    Categorical,
+    Constraints,
+    Document,
+    Finals,
+    Float,
+    Int,
+    brief,
+    parse,
+    written,
+)
+from experiments.pruners import PRUNERS
+from experiments.ranges import NUMBERS, choices, contains, described
+from experiments.samplers import SAMPLERS, options
 
-NUMERIC = ("low", "high", "step", "log")
 FIXED = ("data.folder", "data.follow_links", "train.device", "train.threads")  # of a study
-MANY = 1000  # values of a stepped range beyond which only the bounds are checked
+MANY = 1000  # values of a stepped range that are checked; of a longer one also the last
+GRID = 100_000  # points of a grid: Optuna keeps them all in memory
 WHEN = "when"  # of any kind: only with these values of other fields
-KEYS = {"float": NUMERIC, "int": NUMERIC, "categorical": ("choices",)}
-SECTIONS = (
-    "config", "objectives", "constraints", "parameters", "enqueue", "warm_start", "sampler",
-    "pruner", "budget", "finals",
-)  # fmt: skip
-NUMBERS = (FloatDistribution, IntDistribution)
-AP, COSTS = "AP", ("latency_ms", "parameters_m")  # to be maximised; to be minimised
-
-
-@dataclass(frozen=True, slots=True)
-class Finals:
-    """How many of the best trials are trained again, and with how many fresh seeds each."""
-
-    finalists: int = 3
-    seeds: int = 3
+AP, COSTS = "AP", tuple(Constraints.model_fields)  # to be maximised; to be minimised
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class SearchSpace:
     budget: Budget
     costs: tuple[str, ...] = ()  # to be minimised, beside AP
     limits: Mapping[str, float] = field(default_factory=dict)  # the most that a cost may be
-    finals: Finals = Finals()
+    finals: Finals = field(default_factory=Finals)  # the best trials, again
 
     @property
     def directions(self) -> list[Literal["maximize", "minimize"]]:
@@ -93,34 +93,70 @@ def read(file: Path) -> SearchSpace:
 
 
 def _read(file: Path) -> SearchSpace:
-    tree = read_yaml(file)
-    for section in tree:
-        if section not in SECTIONS:
-            raise UserError(f"a search space has no {section}{did_you_mean(section, SECTIONS)}")
-    preset = str(tree.get("config", "default"))
-    base = load(preset)
-    parameters, pinned, conditions = _parameters(tree.get("parameters"))
-    resolve(flatten(base.model_dump()) | pinned)
-    for path, distribution in parameters.items():
-        _check_bounds(base, path, distribution)
-    points = tree.get("enqueue", [])
-    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
-        raise UserError("enqueue: expected a list of points, each `field: value`")
-    return SearchSpace(
+    document = parse(Document, read_yaml(file), "")
+    parameters, pinned, conditions = _parameters(document.parameters)
+    space = SearchSpace(
         file=file,
-        config=preset,
+        config=document.config,
         parameters=parameters,
         pinned=pinned,
         conditions=conditions,
-        enqueue=tuple(_point(point, parameters, base) for point in points),
-        warm_start=_names(tree.get("warm_start", [])),
-        sampler=_named(tree.get("sampler", "tpe"), "sampler"),
-        pruner=_named(tree.get("pruner", "median"), "pruner"),
-        budget=budget.read(tree.get("budget", {})),
-        costs=_costs(tree.get("objectives", [AP])),
-        limits=_limits(tree.get("constraints", {})),
-        finals=_finals(tree.get("finals", {})),
+        enqueue=tuple(document.enqueue),
+        warm_start=tuple(_listed(document.warm_start)),
+        sampler=_method(SAMPLERS, document.sampler, "sampler"),
+        pruner=_method(PRUNERS, document.pruner, "pruner"),
+        budget=budget.read(document.budget),
+        costs=_costs(_listed(document.objectives)),
+        limits=parse(Constraints, document.constraints, "constraints").model_dump(
+            exclude_unset=True
+        ),
+        finals=parse(Finals, document.finals, "finals"),
     )
+    _check_sampler(space)
+    check_fields(space, load(space.config))
+    return space
+
+
+def check_fields(space: SearchSpace, base: Config) -> None:
+    """UserError unless every value that may be suggested is one that the config accepts."""
+    flat = flatten(base.model_dump()) | space.pinned
+    resolve(flat)
+    for path, distribution in space.parameters.items():
+        for value in _values(distribution):
+            resolve(flat | {path: value})
+    for point in space.enqueue:
+        _check_point(point, space.parameters)
+        resolve(flat | point)
+
+
+def _check_sampler(space: SearchSpace) -> None:
+    """UserError for a sampler that cannot do what the space asks of it."""
+    name = space.sampler["name"]
+    if space.costs and not SAMPLERS[name].several:
+        able = ", ".join(other for other, kind in SAMPLERS.items() if kind.several)
+        raise UserError(f"sampler: {name} cannot do several objectives; {able} can")
+    free = [
+        path
+        for path, distribution in space.parameters.items()
+        if isinstance(distribution, NUMBERS) and path not in space.conditions
+    ]
+    if space.sampler.get("use_separable_cma") and len(free) < 2:
+        raise UserError(
+            f"sampler: use_separable_cma needs two numeric fields without `when`, got {len(free)}"
+        )
+    if name == "grid" and (total := combinations(space)) > GRID:
+        raise UserError(f"sampler: the grid has {total} points, and {GRID} is the most")
+
+
+def combinations(space: SearchSpace) -> int:
+    """Number of points of a grid, at most; UserError where a field has no finite grid."""
+    total = 1
+    for path, distribution in space.parameters.items():
+        count = choices(distribution)
+        if count is None:
+            raise UserError(f"{path}: the grid sampler needs a `step`")
+        total *= count
+    return total
 
 
 def _parameters(
@@ -161,49 +197,26 @@ def _condition(
             raise UserError(f"{path}: when: {other} has to be a categorical field above it")
         condition[other] = allowed if isinstance(allowed, list) else [allowed]
         for value in condition[other]:
-            if value not in distribution.choices:
-                raise UserError(f"{path}: when: {other} is never {value!r}")
+            if not contains(distribution, value):
+                may = described(distribution)
+                raise UserError(f"{path}: when: {other} is never {brief(value)}; it is {may}")
     return condition
 
 
 def _distribution(path: str, value: dict[str, Any]) -> BaseDistribution:
     """One parameter in Optuna's vocabulary."""
     kind = value.get("type")
-    if not isinstance(kind, str) or kind not in KEYS:
-        raise UserError(f"{path}: type is one of {', '.join(KEYS)}, got {kind!r}")
-    options = {key: option for key, option in value.items() if key != "type"}
-    for key in options:
-        if key not in KEYS[kind]:
-            hint = did_you_mean(str(key), KEYS[kind])
-            raise UserError(f"{path}: {key} is not an option of a {kind}{hint}")
-    if kind == "categorical":
-        choices = options.get("choices")
-        if not isinstance(choices, list) or not choices:
-            raise UserError(f"{path}: choices: expected a list of values")
-        return CategoricalDistribution(choices)
-    _check_range(path, kind, options)
-    try:
-        if kind == "int":
-            return IntDistribution(**options)
-        return FloatDistribution(**options)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _check_range(path: str, kind: str, options: dict[str, Any]) -> None:
-    """`low` and `high` are numbers of the kind, in this order."""
-    number = int if kind == "int" else int | float
-    for key in ("low", "high", *(["step"] if "step" in options else [])):
-        if not isinstance(options.get(key), number) or isinstance(options.get(key), bool):
-            raise UserError(f"{path}: {key}: a {kind} needs a number, got {options.get(key)!r}")
-    if options["low"] > options["high"]:
-        raise UserError(f"{path}: low {options['low']} is above high {options['high']}")
-
-
-def _check_bounds(base: Config, path: str, distribution: BaseDistribution) -> None:
-    """Every value that may be suggested is one that the config accepts."""
-    for value in _values(distribution):
-        resolve(flatten(base.model_dump()) | {path: value})
+    if not isinstance(kind, str) or kind not in KINDS:
+        hint = did_you_mean(str(kind), KINDS)
+        raise UserError(f"{path}: type is one of {', '.join(KINDS)}, got {brief(kind)}{hint}")
+    match parse(KINDS[kind], value, path):
+        case Int(low=low, high=high, step=step, log=log):
+            return IntDistribution(low, high, log=log, step=step or 1)
+        case Float(low=low, high=high, step=step, log=log):
+            return FloatDistribution(low, high, log=log, step=step)
+        case Categorical(choices=values):
+            return CategoricalDistribution(values)
+    raise AssertionError(f"no distribution for {kind}")
 
 
 def _values(distribution: BaseDistribution) -> list[Any]:
@@ -212,89 +225,51 @@ def _values(distribution: BaseDistribution) -> list[Any]:
         return list(distribution.choices)
     if isinstance(distribution, IntDistribution):
         whole = range(distribution.low, distribution.high + 1, distribution.step)
-        return list(whole) if len(whole) <= MANY else [distribution.low, distribution.high]
+        return [*whole[:MANY], whole[-1]]
     assert isinstance(distribution, FloatDistribution)
     return [distribution.low, distribution.high]
 
 
-def _point(
-    point: dict[str, Any], parameters: Mapping[str, BaseDistribution], base: Config
-) -> dict[str, Any]:
-    """A known point; fields that the space does not vary are refused."""
+def _check_point(point: Mapping[str, Any], parameters: Mapping[str, BaseDistribution]) -> None:
+    """UserError for a known point that the space cannot suggest."""
     for path, value in point.items():
         if path not in parameters:
-            hint = did_you_mean(str(path), parameters)
+            hint = did_you_mean(str(path), parameters) or f" (it varies {', '.join(parameters)})"
             raise UserError(f"enqueue: {path} is not varied by this space{hint}")
         if not contains(parameters[path], value):
-            raise UserError(f"enqueue: {path}: {value!r} is outside of {parameters[path]}")
-    resolve(flatten(base.model_dump()) | point)
-    return point
+            may = described(parameters[path])
+            raise UserError(f"enqueue: {path}: expected {may}, got {brief(value)}")
 
 
-def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value is one that may be suggested."""
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    whole = isinstance(distribution, IntDistribution)
-    if not math.isfinite(value) or (whole and not isinstance(value, int)):
-        return False
-    return distribution._contains(distribution.to_internal_repr(value))
+def told(what: str, identity: Mapping[str, Any]) -> str:
+    """A part of a study's identity in words: `loss.size_weight a number from 0.1 to 2`."""
+    path, value = what.removeprefix("space "), identity.get(what)
+    if what == path or path.endswith(f" {WHEN}"):
+        return f"{path} {written(value) if what in identity else 'not given'}"
+    if value is None:
+        return f"{path} not varied"
+    return f"{path} {described(optuna.distributions.json_to_distribution(value))}"
 
 
-def _names(value: Any) -> tuple[str, ...]:
-    """`study`, or `[study, ...]`."""
-    names = value if isinstance(value, list) else [value]
-    if not all(isinstance(name, str) for name in names):
-        raise UserError("warm_start: expected names of studies")
-    return tuple(names)
+def _listed(value: list[str] | str) -> list[str]:
+    """`name`, or `[name, ...]`, as the latter."""
+    return value if isinstance(value, list) else [value]
 
 
-def _named(value: Any, section: str) -> dict[str, Any]:
-    """`tpe`, or `{name: tpe, option: ...}`, as the latter."""
-    tree = value if isinstance(value, dict) else {"name": value}
-    if not isinstance(tree.get("name"), str):
-        raise UserError(f"{section}: expected a name, or name and options")
-    return tree
+def _method(table: dict[str, Any], tree: Any, section: str) -> dict[str, Any]:
+    """A sampler or pruner, checked, as its name and options."""
+    options(table, tree, section)
+    return dict(tree) if isinstance(tree, dict) else {"name": tree}
 
 
-def _costs(tree: Any) -> tuple[str, ...]:
+def _costs(names: list[str]) -> tuple[str, ...]:
     """`objectives: [AP, latency_ms]`: AP, and costs beside it."""
-    names = tree if isinstance(tree, list) else [tree]
     for name in names:
         if name != AP and name not in COSTS:
-            known = did_you_mean(str(name), (AP, *COSTS)) or f" (AP, {', '.join(COSTS)})"
+            known = did_you_mean(name, (AP, *COSTS)) or f" (there is {AP}, {', '.join(COSTS)})"
             raise UserError(
-                f"objectives: {name} is none{known}; losses of different weights do not compare"
+                f"objectives: there is no {name}{known}; losses of different weights do not compare"
             )
     if names[:1] != [AP] or len(set(names)) != len(names):
-        raise UserError("objectives: AP comes first, and each one once")
+        raise UserError(f"objectives: AP comes first, and each one once, got {', '.join(names)}")
     return tuple(names[1:])
-
-
-def _limits(tree: Any) -> dict[str, float]:
-    """`constraints: {latency_ms: 10}`: the most that a cost may be."""
-    if not isinstance(tree, dict):
-        raise UserError("constraints: expected `cost: the most that it may be`")
-    for name, value in tree.items():
-        if name not in COSTS:
-            known = did_you_mean(str(name), COSTS) or f" (one of {', '.join(COSTS)})"
-            raise UserError(f"constraints: {name} is not a cost{known}")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            raise UserError(f"constraints: {name}: expected a number above 0, got {value!r}")
-    return {name: float(value) for name, value in tree.items()}
-
-
-def _finals(tree: Any) -> Finals:
-    """`finals: {finalists: 3, seeds: 3}`; no finalists: none are held."""
-    least = {"finalists": 0, "seeds": 1}
-    if not isinstance(tree, dict):
-        raise UserError("finals: expected `finalists: N` and `seeds: N`")
-    for name, value in tree.items():
-        if name not in least:
-            raise UserError(f"finals: {name} is no option{did_you_mean(str(name), least)}")
-        if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
-            what = f"a whole number from {least[name]}"
-            raise UserError(f"finals: {name}: expected {what}, got {value!r}")
-    return Finals(**tree)

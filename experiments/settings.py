@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from centernet.errors import UserError, did_you_mean
 from centernet.presets import read_yaml
+from experiments.grammar import allowed, brief
 
 CHALLENGER = "challenger"  # alias of the last version that the gate refused
 Cost = Literal["latency_ms", "parameters_m"]  # of COSTS in costs.py
 Check = Literal["loads", "predictions", "onnx", "signature"]  # of CHECKS in checks.py
-Name = Annotated[str, Field(pattern=r"^([\w. -]|\{data\})+$")]  # what a registry takes
+LETTERS = "letters, digits, '_', '-'"
+Name = Annotated[
+    str, Field(pattern=r"^([\w. -]|\{data\})+$", description=f"{LETTERS}, '.', ' ' and {{data}}")
+]  # what a registry takes
 
 
 class Policy(BaseModel):
@@ -39,7 +44,9 @@ class Settings(BaseModel):
     studies: str
     folder: str
     registered_model: Name = "centernet-{data}"
-    alias: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")] = "champion"
+    alias: Annotated[
+        str, Field(pattern=r"^[A-Za-z][\w-]*$", description=f"a letter, then {LETTERS}")
+    ] = "champion"
     system_metrics_seconds: Annotated[float, Field(gt=0)] = 10.0
     keep_best: Annotated[int, Field(ge=1)] = 5
     keep_gb: Annotated[float, Field(gt=0)] = 20.0
@@ -81,8 +88,10 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
         name = ".".join(map(str, first["loc"]))
         unknown = first["type"] == "extra_forbidden"
         known = [*Settings.model_fields, *(f"gate.{one}" for one in Policy.model_fields)]
-        hint = did_you_mean(name, known) if unknown else ""
-        raise UserError(f"{file}: {name}: {first['msg']}{hint}") from None
+        if unknown:
+            hint = did_you_mean(name, known) or f" (there is {', '.join(known)})"
+            raise UserError(f"{file}: there is no {name}{hint}") from None
+        raise UserError(f"{file}: {name}: {reason(first)}") from None
     home = file.resolve().parent
     absolute = {
         "tracking_uri": _absolute(settings.tracking_uri, home),
@@ -93,6 +102,17 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
         "folder": str(home / settings.folder),
     }
     return settings.model_copy(update=absolute)
+
+
+def reason(error: ErrorDetails) -> str:
+    """What may be there, and what is, in words of our own."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    section, *inner = error["loc"]
+    fields = Policy.model_fields if section == "gate" and inner else Settings.model_fields
+    name = str(inner[0] if section == "gate" and inner else section)
+    came = "nothing" if error["type"] == "missing" else brief(error["input"])
+    return f"expected {allowed(fields[name])}, got {came}"
 
 
 def sqlite_file(uri: str) -> Path | None:

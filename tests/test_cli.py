@@ -101,7 +101,7 @@ TYPED = {
     ],
     "centernet train: what is ''?": ["train", ""],  # a shell's variable that is not set
     "centernet train: what is =3?": ["train", "=3"],
-    "argument --batch: a whole number above 0, got '-2'": ["predict", "--batch", "-2"],
+    "argument --batch: a whole number from 1 to 1000000, got '-2'": ["predict", "--batch", "-2"],
     "invalid choice: 'trian'": ["trian", "--config", "light"],
     "the following arguments are required: TRIAL": ["reproduce", "--study", "search"],
     "argument --why: expected one argument": ["rollback", "--why", "--to"],
@@ -110,7 +110,7 @@ TYPED = {
     "experiments search: there is no option --trails; did you mean --trials?": [
         "search", "--space", "x", "--trails", "3",
     ],
-    "argument TRIAL: a whole number from 0, got 'x'": ["register", "x"],
+    "argument TRIAL: a whole number from 0 to 1000000000, got 'x'": ["register", "x"],
     "argument --why: needs some words": ["rollback", "--why", " "],
     "argument --port: a port from 1 to 65535, got '99999'": ["ui", "--port", "99999"],
 }  # fmt: skip

@@ -12,8 +12,7 @@ from centernet import cli
 from centernet.dataset import coco, formats, voc
 from centernet.dataset.split import SPLITS
 from centernet.errors import UserError
-from experiments import cli as experiments_cli
-from experiments import exam, search, search_space, settings
+from experiments import exam, question, search, settings
 
 LISTS = {"Pascal VOC": "ImageSets/Main/val.txt", "YOLO": "val in data.yaml"}
 SPACE = "parameters: {targets.sigma_divisor: {type: float, low: 4, high: 40}}"
@@ -71,10 +70,9 @@ def test_a_search_takes_every_format_and_the_exam_too(
     name: str, folders: dict[str, Path], home: Path
 ) -> None:
     (home / "space.yaml").write_text(SPACE)
-    space = search_space.read(home / "space.yaml")
-    words = ["search", "--space", str(space.file), "--data", str(folders[name])]
+    _, base = question.read(home / "space.yaml")
     own = settings.load(home / "mlflow.yaml")
-    base, called = search.base_config(experiments_cli.parser().parse_args(words), space, own)
+    base, called = search.with_data(base, folders[name], own)
     assert called == folders[name].name.replace(" ", "-")
     train, val = coco.read_training(Path(str(base.data.folder)))
     assert (len(train), len(val)) == (24, 8)

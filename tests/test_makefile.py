@@ -25,7 +25,7 @@ COMMANDS = {
 }  # fmt: skip
 ODD = (
     'a 5" screen', "it's", "costs $5, $HOME, $(id), $$", "`touch owned`", "; touch owned #", "a\\b\\",
-    "#", "%", "ü ×", "*", "-", "a=b", "two\nlines", "!",
+    "#", "%", "ü ß", "*", "-", "a=b", "two\nlines", "!",
 )  # fmt: skip
 
 

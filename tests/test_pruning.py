@@ -7,9 +7,9 @@ import optuna
 import pytest
 
 from centernet.structures import Epoch
+from experiments.pruners import PRUNERS
 from experiments.settings import Settings
 from experiments.study import open_storage, pruning
-from experiments.study.methods import PRUNERS, build
 from experiments.study.pruning import Judge
 
 GOOD = (10.0, 20.0, 30.0, 40.0)
@@ -23,7 +23,7 @@ def epoch(number: int, value: float | None) -> Epoch:
 @pytest.fixture
 def study(settings: Settings) -> optuna.Study:
     """Two complete trials, in a database."""
-    pruner = PRUNERS["median"](n_startup_trials=1, n_warmup_steps=1)
+    pruner = PRUNERS["median"].model_validate({"n_startup_trials": 1, "n_warmup_steps": 1}).build()
     made = optuna.create_study(storage=open_storage(settings), direction="maximize", pruner=pruner)
     for _ in range(2):
         made.add_trial(
@@ -60,7 +60,7 @@ def test_every_evaluated_epoch_is_reported_once_also_by_a_continued_trial(
 
 def test_several_objectives_are_reported_and_never_pruned(settings: Settings) -> None:
     study = optuna.create_study(storage=open_storage(settings), directions=["maximize", "minimize"])
-    study.pruner = PRUNERS["median"](n_startup_trials=0)
+    study.pruner = PRUNERS["median"].model_validate({"n_startup_trials": 0}).build()
     assert ends_at(Judge(study.ask()), (0.0, 0.0)) is None
     assert study.trials[0].intermediate_values == {1: 0.0, 2: 0.0}
 
@@ -84,7 +84,7 @@ def test_what_was_reported_before_an_error_is_written_and_what_an_interruption_l
 @pytest.mark.parametrize("name", [name for name in PRUNERS if name not in ("none", "percentile")])
 def test_every_pruner_reads_the_study_through_a_glance(study: optuna.Study, name: str) -> None:
     with_bounds = {"hyperband": {"max_resource": 4}}
-    study.pruner = build(PRUNERS, {"name": name} | with_bounds.get(name, {}), "pruner")
+    study.pruner = PRUNERS[name].model_validate(with_bounds.get(name, {})).build()
     for _ in range(6):
         trial = study.ask()
         ends_at(Judge(trial), GOOD)

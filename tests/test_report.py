@@ -1,17 +1,23 @@
 """The page of a study: what it says follows from the trials."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
+from html import escape
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
+from rich.console import Console
 
-from experiments import charts
-from experiments.report import importances, position, report
-from experiments.study import EPOCHS, SECONDS, SESSION
+from experiments import charts, display
+from experiments.ranges import position
+from experiments.report import importances, report
+from experiments.settings import Settings
+from experiments.study import EPOCHS, SECONDS, SESSION, open_storage
 
 SPACE = {
     "loss.size_weight": FloatDistribution(0.02, 2.0, log=True),
@@ -82,6 +88,57 @@ def test_positions_are_on_the_scale_that_is_searched() -> None:
     assert position(SPACE["loss.size_weight"], 0.2) == pytest.approx(0.5)
     assert position(SPACE["augment.flip_p"], 0.25) == 0.25
     assert position(SPACE["loss.size_loss"], "giou") == 1.0
+
+
+CHOICES = {
+    "nothing": [None, "imagenet"],
+    "yes or no": [False, True],
+    "all kinds": [None, "$a_b", True, 3, 0.25, "", "\N{SNOWMAN} " + "long" * 30],
+    "whole and not": [1, 0.5],
+    "text like numbers": ["1", "2"],
+    "one that a study may still have": ["l1"],
+    "many": list(range(100)),
+}
+
+
+@pytest.mark.parametrize("kind", CHOICES)
+def test_whatever_may_be_chosen_is_stored_drawn_and_told(
+    kind: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any order: the first trial need not have the first choice."""
+    monkeypatch.setattr("experiments.report.RESAMPLES", 1)
+    choices = CHOICES[kind]
+    distributions = {"model.pretrained": CategoricalDistribution(choices)} | {
+        "augment.flip_p": SPACE["augment.flip_p"]
+    }
+    study = optuna.create_study(
+        direction="maximize", storage=open_storage(settings), study_name=kind
+    )
+    for number in range(8):
+        params = {"model.pretrained": choices[-1 - number % len(choices)], "augment.flip_p": 0.5}
+        study.add_trial(
+            create_trial(
+                params=params,
+                distributions=distributions,
+                value=float(number),
+                intermediate_values={1: float(number)},
+            )
+        )
+    loaded = optuna.load_study(study_name=kind, storage=open_storage(settings))
+    kept = [trial.params["model.pretrained"] for trial in loaded.get_trials()]
+    wanted = [choices[-1 - number % len(choices)] for number in range(8)]
+    assert [(type(one), one) for one in kept] == [(type(one), one) for one in wanted]
+    page = report(loaded, distributions=distributions, links={}, picture=None, watts=None)
+    for choice in wanted:
+        assert f"<td>{escape(told(choice))}</td>" in page.html
+    console = Console(record=True, width=400)
+    console.print(display.table([display.row(t) for t in loaded.get_trials()], best=None))
+    assert told(wanted[0]) in console.export_text()
+
+
+def told(choice: Any) -> str:
+    """As YAML has it."""
+    return json.dumps(choice) if choice is None or isinstance(choice, bool) else str(choice)
 
 
 def test_the_same_chart_is_the_same_svg() -> None:

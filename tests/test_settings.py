@@ -24,9 +24,13 @@ def test_paths_are_relative_to_the_file_and_the_environment_wins(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("aliass: x", "aliass: Extra inputs are not permitted; did you mean alias?"),
-        ("ui_port: 99999", "ui_port: Input should be less than or equal to 65535"),
-        ("alias: 'a b'", "alias: String should match pattern"),
+        ("aliass: x", "there is no aliass; did you mean alias?"),
+        ("ui_port: 99999", "ui_port: expected a whole number from 1 to 65535, got 99999"),
+        ("alias: 'a b'", "alias: expected a letter, then letters, digits, '_', '-', got 'a b'"),
+        ("gate: {margin: x}", "gate.margin: expected a number from 0, got 'x'"),
+        ("gate: {checks: [load]}", "gate.checks: expected a list of loads or predictions or"),
+        ("keep_best: 1.5", "keep_best: expected a whole number from 1, got 1.5"),
+        ("alias: latest", "alias: MLflow reserves latest"),
     ],
 )
 def test_a_mistake_names_the_file_and_the_field(home: Path, line: str, message: str) -> None:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from centernet.config import Config, flatten
 from centernet.errors import UserError, did_you_mean
 from centernet.seed import cores
-from experiments.search_space import SearchSpace
+from experiments.search_space import SearchSpace, told
 from experiments.settings import Settings, sqlite_file
 from experiments.study.methods import make_pruner, make_sampler
 from experiments.study.storage import Storage, open_storage
@@ -77,8 +77,8 @@ def open_study(
         for what in known | now:
             if then.get(what) != now.get(what):
                 raise UserError(
-                    f"study {name}: was started with {what} = {then.get(what)}, now it is "
-                    f"{now.get(what)}; name another study (STUDY=...) to ask another question"
+                    f"study {name}: was started with {told(what, then)}, now it is "
+                    f"{told(what, now)}; name another study (STUDY=...) to ask another question"
                 )
     study.set_user_attr(SEARCHED, datetime.now(UTC).isoformat())
     return study

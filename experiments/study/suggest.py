@@ -14,7 +14,9 @@ from optuna.distributions import (
 
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError
-from experiments.search_space import SearchSpace, contains
+from experiments.grammar import written
+from experiments.ranges import contains, described
+from experiments.search_space import SearchSpace
 
 SEED = "train.seed"
 
@@ -25,8 +27,8 @@ def default_point(space: SearchSpace, base: Config) -> dict[str, Any]:
     for path, distribution in space.parameters.items():
         if space.active(path, values) and not contains(distribution, values[path]):
             raise UserError(
-                f"{space.file}: {path}: the default, {values[path]}, is outside of its range; "
-                "the first trial is the default config, so widen it"
+                f"{space.file}: {path}: the config has {written(values[path])}, which is not "
+                f"{described(distribution)}; it is the first trial, so widen the range"
             )
     return {path: values[path] for path in space.parameters if space.active(path, values)}
 

@@ -7,7 +7,8 @@ import optuna
 from centernet.config import Config, flatten
 from centernet.errors import UserError
 from experiments import study
-from experiments.search_space import SearchSpace, contains
+from experiments.ranges import contains
+from experiments.search_space import SearchSpace
 from experiments.settings import Settings
 from experiments.study.finals import refuse
 from experiments.study.suggest import default_point
