@@ -35,3 +35,10 @@ class Source:
         if "image_id" in row or "bbox" in row:
             return f"{self.file}: annotation {id} of image {image}"
         return f"{self.file}: image {id} ({row.get('file_name')})"
+
+
+def number(word: str) -> float:
+    """As people write them; Python would also read `1_0`."""
+    if "_" in word:
+        raise ValueError(f"{word} is not a number")
+    return float(word)
