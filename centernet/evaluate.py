@@ -76,7 +76,7 @@ def summary(found: Accumulated, classes: Sequence[str]) -> dict[str, float]:
 def class_rows(found: Accumulated, split: Split) -> list[dict[str, Any]]:
     """A row for each class: AP, AP50, AP75 and AR100 in percent (None: undefined), and objects."""
     rows = []
-    objects = counted(split)
+    objects = split.frequencies()
     for index, name in enumerate(split.classes):
         precision = found.precision[:, :, index, 0, -1]
         values = {
@@ -88,12 +88,6 @@ def class_rows(found: Accumulated, split: Split) -> list[dict[str, Any]]:
         percent = {key: 100 * value if value > -1 else None for key, value in values.items()}
         rows.append({"class": name, **percent, "objects": int(objects[index])})
     return rows
-
-
-def counted(split: Split) -> NDArray[np.int64]:
-    """Objects of each class that count: those that are no crowd."""
-    labels = [record.labels[~record.crowd] for record in split.records] or [np.empty(0, np.int64)]
-    return np.bincount(np.concatenate(labels), minlength=len(split.classes))
 
 
 def mean(values: NDArray[np.float64]) -> float:
@@ -150,46 +144,57 @@ EVALUATORS: dict[str, Callable[[Sequence[Detections], Split], Accumulated]] = {
 }
 
 
+def image_ids(split: Split) -> list[int]:
+    """1, 2, ... for the records of a split, in the order of their ids.
+
+    pycocotools sorts images by NumPy, which holds no whole number beyond 64 bits, and turns those
+    below and above 2^63 together into fractions: so neither of the two sees an id of a user.
+    """
+    order = sorted(range(len(split.records)), key=lambda index: split.records[index].id)
+    ids = [0] * len(order)
+    for id, index in enumerate(order, 1):
+        ids[index] = id
+    return ids
+
+
 def ground_truth(split: Split) -> COCO:
-    """The split as pycocotools wants it."""
+    """The split as pycocotools wants it: images by `image_ids`, classes by their label + 1."""
+    ids = image_ids(split)
     annotations = [
         {
-            "image_id": record.id,
-            "category_id": split.category_ids[label],
+            "image_id": id,
+            "category_id": int(label) + 1,
             "bbox": [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()],
             "area": float(area),
             "iscrowd": int(crowd),
         }
-        for record in split.records
+        for id, record in zip(ids, split.records, strict=True)
         for box, label, area, crowd in zip(
             record.boxes.astype(np.float64), record.labels, record.areas, record.crowd, strict=True
         )
     ]
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": record.id} for record in split.records],
+        "images": [{"id": id} for id in ids],
         "annotations": [row | {"id": id} for id, row in enumerate(annotations, 1)],
-        "categories": [
-            {"id": id, "name": name}
-            for id, name in zip(split.category_ids, split.classes, strict=True)
-        ],
+        "categories": [{"id": id, "name": name} for id, name in enumerate(split.classes, 1)],
     }
     coco.createIndex()
     return coco
 
 
 def results(detections: Sequence[Detections], split: Split) -> list[dict[str, object]]:
-    """Detections as rows of a COCO results file: boxes xywh."""
+    """Detections as rows of a COCO results file for `ground_truth`: boxes xywh."""
     rows: list[dict[str, object]] = []
-    for found, record in zip(detections, split.records, strict=True):
+    for found, id in zip(detections, image_ids(split), strict=True):
         boxes = found.boxes.double().cpu().numpy()
         sizes = boxes[:, 2:] - boxes[:, :2]
         for box, size, score, label in zip(
             boxes, sizes, found.scores.tolist(), found.labels.tolist(), strict=True
         ):
             rows.append({
-                "image_id": record.id,
-                "category_id": split.category_ids[label],
+                "image_id": id,
+                "category_id": label + 1,
                 "bbox": [*box[:2].tolist(), *size.tolist()],
                 "score": score,
             })  # fmt: skip

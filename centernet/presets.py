@@ -4,42 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from centernet import files
+from centernet import files, yaml_text
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError, did_you_mean
 
 PRESETS = Path(__file__).parent / "configs"
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice, where PyYAML would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Read one mapping; ConstructorError names the repeated key and its line."""
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) != len(node.value):
-            seen: set[Any] = set()
-            for key_node, _ in node.value:
-                name = self.construct_object(key_node)
-                if name in seen:
-                    where = key_node.start_mark
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"{name} is given twice", problem_mark=where
-                    )
-                seen.add(name)
-        return mapping
-
-
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file, read by a safe loader; UserError for anything else."""
     try:
-        tree = _Loader(files.read_text(file)).get_single_data()
+        tree = yaml_text.parse(files.read_text(file))
     except (OSError, UnicodeDecodeError) as error:
         reason = files.reason(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except yaml_text.ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error)
@@ -70,8 +49,8 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"--set {text}: expected FIELD=VALUE")
         try:
-            values[path.strip()] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
+            values[path.strip()] = yaml_text.parse(value)
+        except yaml_text.ERRORS:
             raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
     return values
 

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from centernet import yaml_text
 from centernet.config import Config, flatten, resolve
 from centernet.dataset.coco import read_training
 from centernet.dataset.source import Links
@@ -63,7 +62,7 @@ def promote(
     data lies now, if it moved. UserError where a person asks for a model that fails a check.
     """
     tracker = candidate.tracker
-    config = yaml.safe_load(tracker.text(candidate.run_id, CONFIG))
+    config = yaml_text.parse(tracker.text(candidate.run_id, CONFIG))
     config = resolve(flatten(config) | ({"data.folder": str(folder)} if folder else {}))
     data, digest = tracker.data(tracker.client.get_run(candidate.run_id))
     registry = Registry(own, own.model_name(data))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from centernet.dataset import coco, formats
+from centernet.dataset.card import facts
+from centernet.dataset.loader import sampling_weights
 from centernet.dataset.split import check_disjoint
 from centernet.errors import UserError
 
@@ -41,6 +43,14 @@ FATAL = {
     "the file name leaves the image folder": first("images", file_name="../train.json"),
     "is 128x96, the JSON says 130x96": first("images", width=130),
     "the image is given twice": lambda tree: tree["images"].append(tree["images"][0]),
+    "the image is given twice, also as train-0000.jpg": lambda tree: tree["images"].append(
+        tree["images"][0] | {"id": 99, "file_name": "./train-0000.jpg"}
+    ),
+    "also as train-0000.jpg": lambda tree: tree["images"].append(
+        tree["images"][0] | {"id": 99, "file_name": "../images/train-0000.jpg"}
+    ),
+    "unknown category True": first("annotations", category_id=True),
+    "iscrowd is 'false', not 0 or 1": first("annotations", iscrowd="false"),
     "no usable image": lambda tree: tree.update(images=[], annotations=[]),
     "no usable box": lambda tree: tree.update(annotations=[]),
     "category 1 is given twice": lambda tree: tree["categories"].append({"id": 1, "name": "x"}),
@@ -186,3 +196,35 @@ def test_one_id_for_all_annotations_is_not_compared_with_all_others(edit: Any) -
 
     alone = min(seconds(lambda n: n) for _ in range(2))
     assert min(seconds(lambda n: 0) for _ in range(2)) < 3 * alone  # 1.05 times; by pairs, 13
+
+
+def test_a_link_to_an_image_is_that_image_given_twice(own_data: Path, edit: Any) -> None:
+    (own_data / "images/again.jpg").symlink_to(own_data / "images/train-0000.jpg")
+    folder = edit(
+        lambda tree: tree["images"].append(tree["images"][0] | {"id": 99, "file_name": "again.jpg"})
+    )
+    with pytest.raises(
+        UserError, match=r"image 99 .*: the image is given twice, also as train-0000"
+    ):
+        coco.read(folder, "train")
+
+
+def test_classes_without_an_object_in_train_are_named_and_keep_their_place(edit: Any) -> None:
+    def change(tree: dict[str, Any]) -> None:
+        tree["categories"] += [{"id": 7, "name": "never"}, {"id": 9, "name": "nowhere"}]
+        for row in tree["annotations"]:
+            row["iscrowd"] = int(row["category_id"] == 2)
+
+    split = coco.read(edit(change), "train")
+    assert split.classes == ("zero", "one", "four", "never", "nowhere")
+    assert split.frequencies()[[1, 3, 4]].tolist() == [0, 0, 0] and split.frequencies().sum() > 9
+    assert [(problem.kind, problem.rule) for problem in split.problems] == [
+        (
+            "note",
+            "a class with only crowds (or difficult objects) in train, which cannot be learnt: one",
+        ),
+        ("note", "2 of 5 classes with no box in train, which cannot be learnt: never, nowhere"),
+    ]
+    assert sampling_weights(split, balance=1.0).isfinite().all()
+    card = facts([split], split.problems, height=96, width=128, letterbox=False, stride=4)
+    assert [row["boxes"]["train"] for row in card["classes"]] == split.frequencies().tolist()

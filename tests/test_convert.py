@@ -10,8 +10,9 @@ import pytest
 from writers import WRITERS
 
 from centernet import cli
-from centernet.dataset import coco, convert, formats, yolo
+from centernet.dataset import coco, convert, formats, yolo_labels
 from centernet.dataset.split import SPLITS, Split
+from centernet.dataset.yolo_labels import Layout
 from centernet.errors import UserError
 from experiments.manifest import current, manifest
 
@@ -175,6 +176,8 @@ BROKEN_LABELS = {
     "unknown class 3, names has 0 to 2": "3 0.5 0.5 0.1 0.1",
     "unknown class nan": "nan 0.5 0.5 0.1 0.1",
     "needs class cx cy w h, or class and a polygon, got 4 words": "0 0.5 0.5 0.1",
+    "needs numbers: ": "0 0.5_5 0.5 0.1 0.1",
+    "is no confidence, track id or visibility": "0 0.5 0.5 0.1 0.1 45.5",
     "boxes are fractions of their image": "0 64 48 20 10",
     "a number outside": "0 nan 0.5 0.1 0.1",
     "a box without area": "0 0.5 0.5 0.0 0.1",
@@ -191,8 +194,11 @@ def test_a_broken_label_is_named_with_its_line(rule: str, spoilt: Any) -> None:
 
 
 def test_a_polygon_is_read_as_its_box_and_rounding_is_clipped() -> None:
-    assert yolo.row("1 0.1 0.2 0.5 0.3 0.4 0.9", classes=3) == (1, (0.1, 0.2, 0.5, 0.9))
-    label, box = yolo.row("2 0.5 0.5 1.000001 1", classes=3)
+    assert yolo_labels.row("1 0.1 0.2 0.5 0.3 0.4 0.9", classes=3, layout=Layout()) == (
+        1,
+        (0.1, 0.2, 0.5, 0.9),
+    )
+    label, box = yolo_labels.row("2 0.5 0.5 1.000001 1", classes=3, layout=Layout())
     assert label == 2 and box == pytest.approx((0, 0, 1, 1), abs=1e-5)
 
 
@@ -235,6 +241,9 @@ WRONG_YAML = {
     "train: needs an image folder": "train: 3\nval: images/val\nnames: [a]\n",
     "there is no images/gone in the data folder": "train: images/gone\nval: images/val\nnames: [a]\n",
     "there is no /etc in the data folder": "train: /etc\nval: images/val\nnames: [a]\n",
+    "class 1 is {'b': 'c'}, not text; quote it": "train: images/train\nval: images/val\nnames: [a, b: c]\n",
+    "class 1 is '', not text": "train: images/train\nval: images/val\nnames:\n- a\n-\n",
+    "names is given twice": "train: images/train\nnames: [a]\nnames: [b]\n",
     "not YAML": "train: [\n",
     "not YOLO's": "- a\n",
 }
@@ -291,3 +300,97 @@ def test_the_size_of_an_xml_that_is_not_the_file_s_is_named(spoilt: Any) -> None
     xml.write_text(xml.read_text().replace("<width>128", "<width>130"))
     with pytest.raises(UserError, match=r"val-0002\.xml: image 3 .*: is 128x96, .* 130x96"):
         coco.read(folder, "val")
+
+
+DIFFICULT = {
+    "1": True, "true": True, "True": True, "0": False, "": False, "Unspecified": False,
+    "False": False, "0.0": False, "no": None, "-1": None, "yes": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", DIFFICULT)
+def test_only_1_and_true_mean_difficult_and_other_words_are_told(word: str, spoilt: Any) -> None:
+    folder = spoilt("Pascal VOC")
+    xml = folder / "Annotations/val-0000.xml"
+    box = "<bndbox><xmin>11</xmin><ymin>21</ymin><xmax>50</xmax><ymax>60</ymax></bndbox>"
+    xml.write_text(
+        f"<annotation><object><name>one</name><difficult>{word}</difficult>{box}</object></annotation>"
+    )
+    split = coco.read(folder, "val")
+    assert split.records[0].crowd.tolist() == [bool(DIFFICULT[word])]
+    told = [f"difficult is {word!r}, not 0 or 1; it is read as 0"] * (DIFFICULT[word] is None)
+    assert [problem.rule for problem in split.problems if problem.note] == told
+
+
+def behind(*tails: str) -> list[str]:
+    """Boxes of class 1, one in each corner and one wide, with these words behind them in turn."""
+    boxes = ("0.2 0.2 0.1 0.2", "0.8 0.2 0.2 0.1", "0.8 0.8 0.1 0.1", "0.5 0.6 0.9 0.3")
+    return [f"1 {box} {tails[n % len(tails)]}" for n, box in enumerate(boxes)]
+
+
+BEHIND = {  # words behind a box, and the numbers of keypoints by kpt_shape
+    "a confidence": (["0.93", "1"], 0),
+    "a track id": (["17"], 0),
+    "a confidence and a track id": (["0.93 1", "0.4 17", "0.5 0"], 0),
+    "some with a track id": (["0.93", "0.4 17"], 0),
+    "visible keypoints": (["0.2 0.2 1 0.3 0.3 2", "0 0 0 0.1 0.2 2"], 0),
+    "keypoints by kpt_shape": (["0.2 0.2 0.3 0.3", "0 0 -0.1 1.2"], 4),
+    "keypoints, a confidence and an id": (["0.2 0.2 0.3 0.3 0.9 4", "0.2 0.2 0.3 0.3 0.9"], 4),
+    "keypoints of some": (["0.2 0.2 0.3 0.3", ""], 4),
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_whatever_stands_behind_a_box_the_box_is_the_box(what: str) -> None:
+    tails, keypoints = BEHIND[what]
+    layout = yolo_labels.layout(behind(*tails), keypoints=keypoints)
+    for with_tail, plain in zip(behind(*tails), behind(""), strict=True):
+        assert yolo_labels.row(with_tail, classes=2, layout=layout) == yolo_labels.row(
+            plain, classes=2, layout=Layout()
+        )
+    assert bool(layout.note) == (not keypoints)  # data.yaml said it, or people are told
+
+
+POLYGON = ["0 0.7 0.7 0.8 0.7 0.8 0.9 0.7 0.9", "0 0.1 0.2 0.5 0.3 0.4 0.9", "0 0.5 0.5 0.2 0.2"]
+
+
+def test_polygons_are_polygons_and_what_cannot_be_told_is_told() -> None:
+    assert yolo_labels.layout(POLYGON) == Layout()
+    layout = yolo_labels.layout(behind("0.2 0.2 0.3 0.3"))
+    assert layout.polygons and "may be a box with numbers behind it" in layout.note
+
+
+def test_lines_that_say_more_than_a_box_are_told_once_with_file_and_line(spoilt: Any) -> None:
+    folder = spoilt("YOLO")
+    before = coco.read(folder, "train")
+    labels = sorted((folder / "labels/train").iterdir())
+    for label in labels:
+        label.write_text("".join(f"{line} 0.9 1\n" for line in label.read_text().splitlines()))
+    split = coco.read(folder, "train")
+    assert split.fingerprint == before.fingerprint
+    (problem,) = split.problems
+    assert problem.kind == "note" and str(labels[0]) + ": line 1: numbers behind the box" in str(
+        problem
+    )
+    assert f"so in {before.frequencies().sum()} lines" in problem.rule
+    (folder / "data.yaml").write_text((folder / "data.yaml").read_text() + "kpt_shape: [1, 2]\n")
+    assert coco.read(folder, "train").problems == ()
+    (folder / "data.yaml").write_text((folder / "data.yaml").read_text().replace("[1, 2]", "17"))
+    with pytest.raises(UserError, match="kpt_shape: needs a number of keypoints and 2 or 3"):
+        coco.read(folder, "train")
+
+
+NAMES = {
+    "[off, on, NO]": ("off", "on", "NO"),
+    "{0: ~, 1: null, 2: True}": ("~", "null", "True"),
+    "[010, 1_0, 0x1F]": ("010", "1_0", "0x1F"),
+    "[12:30, 2024-01-01, 1.10]": ("12:30", "2024-01-01", "1.10"),
+    '{"0": a, "1": "b", 2: \'3\'}': ("a", "b", "3"),
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_class_names_of_yolo_are_the_text_that_is_typed(names: str, spoilt: Any) -> None:
+    folder = spoilt("YOLO")
+    (folder / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: {names}\n")
+    assert coco.read(folder, "train").classes == NAMES[names]

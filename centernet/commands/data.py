@@ -100,6 +100,9 @@ def data_table(splits: list[Split]) -> Table:
     for index, name in enumerate(splits[0].classes):
         counts = [split.frequencies()[index] for split in splits if len(split.classes) > index]
         table.add_row(Text(f"  {one_line(name)}"), *map(str, counts))
+    crowds = [sum(int(record.crowd.sum()) for record in split.records) for split in splits]
+    if any(crowds):
+        table.add_row("crowds, not learnt", *map(str, crowds))
     table.add_row("fingerprint", *(split.fingerprint for split in splits))
     return table
 

@@ -103,8 +103,11 @@ def repeated(record: Record) -> int:
 def classes(splits: Sequence[Split]) -> list[dict[str, Any]]:
     """Boxes of each class of the first split, in each split, and their usual size there."""
     train = splits[0]
-    boxes = np.concatenate([np.empty((0, 4)), *(record.boxes for record in train.records)])
-    labels = np.concatenate([np.empty(0, np.int64), *(record.labels for record in train.records)])
+    objects = [
+        (record.boxes[~record.crowd], record.labels[~record.crowd]) for record in train.records
+    ]
+    boxes = np.concatenate([np.empty((0, 4)), *(boxes for boxes, _ in objects)])
+    labels = np.concatenate([np.empty(0, np.int64), *(labels for _, labels in objects)])
     sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
     total = max(len(labels), 1)
     return [

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from centernet.dataset.split import Problem, Record, Split, check_disjoint, fing
 from centernet.errors import UserError
 
 HUGE = 1e9  # pixels; beyond, a number is a mistake
+NAMED = 8  # classes without objects that are named; all are counted
 CLIP_TOLERANCE = 1.0  # pixels by which a box may leave its image unnoticed: rounding
 
 
@@ -57,10 +59,13 @@ def check(source: Source, name: str) -> Split:
     categories = _categories(source)
     rows = _images(source, problems)
     truths = _annotations(source, rows, list(categories), problems)
-    records = []
+    records: list[Record] = []
+    names: dict[Path, str] = {}  # of images, by where they lead
     for id, row in rows.items():
         try:
             path, content, orientation = _image_file(source, row)
+            if (known := names.setdefault(path, row["file_name"])) is not row["file_name"]:
+                raise ValueError(f"the image is given twice, also as {known}")
             digest = hashlib.sha256(content).hexdigest()
             records.append(_record(row, path, digest, truths[id]))
             if orientation > 1 and truths[id].boxes:
@@ -74,6 +79,8 @@ def check(source: Source, name: str) -> Split:
         rule = "the split is empty: " + ("no usable box" if records else "no usable image")
         problems.append(Problem(str(source.file), rule))
     names = tuple(categories.values())
+    if name == "train":
+        problems += _unlearnt(source, names, records)
     return Split(
         name,
         names,
@@ -150,6 +157,21 @@ def _annotations(
     return truths
 
 
+def _unlearnt(source: Source, names: tuple[str, ...], records: list[Record]) -> Iterator[Problem]:
+    """A note on each class that is named in train, and has no object there to learn from."""
+    objects = {names[label] for record in records for label in record.labels[~record.crowd]}
+    crowds = {names[label] for record in records for label in record.labels[record.crowd]}
+    for why, absent in (
+        ("only crowds (or difficult objects)", [n for n in names if n in crowds - objects]),
+        ("no box", [n for n in names if n not in crowds | objects]),
+    ):
+        if absent and objects:
+            some = ", ".join(absent[:NAMED]) + (" ..." if len(absent) > NAMED else "")
+            many = f"{len(absent)} of {len(names)} classes" if len(absent) > 1 else "a class"
+            rule = f"{many} with {why} in train, which cannot be learnt: {some}"
+            yield Problem(str(source.file), rule, fatal=False, note=True)
+
+
 TURNED = "EXIF orientation {}: its boxes are taken to be those of the upright picture"
 CLIPPED = ("a box partly outside its image, clipped", False)
 SHARED = ("the annotation id is given twice, for different objects; both are used", False)
@@ -179,7 +201,7 @@ def _defect(
         return "the annotation is given twice, the first is used", False
     if image not in known:
         return "its image is not in the file", True
-    if row.get("category_id") not in category_ids:
+    if row.get("category_id") not in category_ids or isinstance(row["category_id"], bool):
         return f"unknown category {row.get('category_id')!r}", True
     if box is None or not _is_box(box):
         return "bbox is not four finite numbers x, y, width, height", True

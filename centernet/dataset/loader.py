@@ -153,9 +153,10 @@ def sampling_weights(split: Split, *, balance: float) -> Tensor:
     class asks for; images without objects weigh 1.
     """
     counts = split.frequencies()
+    objects = [record.labels[~record.crowd] for record in split.records]
     weights = [
-        (counts.max() / counts[record.labels].min()) ** balance if len(record.labels) else 1.0
-        for record in split.records
+        (counts.max() / counts[labels].min()) ** balance if len(labels) else 1.0
+        for labels in objects
     ]
     return torch.tensor(weights, dtype=torch.float64)
 

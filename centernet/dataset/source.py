@@ -67,3 +67,10 @@ def leads_out(target: Path) -> str:
         f"is a symlink to {target}, which is outside the data folder; to follow it, list a folder "
         "above that file in data.follow_links (--follow-links), or / for all"
     )
+
+
+def number(word: str) -> float:
+    """As people write them; Python would also read `1_0`."""
+    if "_" in word:
+        raise ValueError(f"{word} is not a number")
+    return float(word)

@@ -69,8 +69,9 @@ class Split:
         return f"{self.file or self.name}: image {record.id} ({record.file.name})"
 
     def frequencies(self) -> NDArray[np.int64]:
-        """Boxes of each class."""
-        labels = [record.labels for record in self.records] or [np.empty(0, np.int64)]
+        """Objects of each class that count: boxes that are no crowds."""
+        labels = [record.labels[~record.crowd] for record in self.records]
+        labels = labels or [np.empty(0, np.int64)]
         return np.bincount(np.concatenate(labels), minlength=len(self.classes))
 
 

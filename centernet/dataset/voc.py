@@ -4,8 +4,9 @@
 
 VOC counts pixels from 1 and its corners lie inside the box: xmin..xmax becomes xmin - 1 .. xmax.
 A tool that counts from 0 is read by the same rule, so its boxes lie one pixel up and left, clipped
-to the image. `difficult` objects become crowds: neither trained on nor counted as missed. Classes
-are the names in the annotations of all splits, sorted. Parts and masks are not read.
+to the image. `difficult` objects (1 or true, nothing else) become crowds: neither trained on nor
+counted as missed. Classes are the names in the annotations of all splits, sorted. Parts, masks,
+`truncated` and `occluded` are not read.
 """
 
 import re
@@ -18,12 +19,14 @@ from xml.parsers import expat
 
 from centernet import files
 from centernet.dataset import images
-from centernet.dataset.source import PHOTOGRAPHS, UNKNOWN, Links, Rows, Source
+from centernet.dataset.source import PHOTOGRAPHS, UNKNOWN, Links, Rows, Source, number
 from centernet.dataset.split import Problem
 from centernet.errors import UserError
 
 LISTS = Path("ImageSets/Main")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+DIFFICULT = ("1", "1.0", "true")
+NOT_DIFFICULT = ("", "0", "0.0", "false", "unspecified")  # other words are told, and read so
 
 
 def is_one(folder: Path) -> bool:
@@ -149,11 +152,11 @@ def _image(folder: Path, root: Element, id: int, name: str) -> dict[str, Any]:
 
 def _objects(root: Element, xml: Path, image: int, names: list[str], found: _Reading) -> None:
     """Add the rows of an image's objects."""
-    for number, one in enumerate(root.iterfind("object"), 1):
+    for count, one in enumerate(root.iterfind("object"), 1):
         label = _text(one, "name")
-        place = f"{xml}: object {number} ({label or 'unnamed'})"
+        place = f"{xml}: object {count} ({label or 'unnamed'})"
         try:
-            box = [float(_text(one, f"bndbox/{corner}")) for corner in CORNERS]
+            box = [number(_text(one, f"bndbox/{corner}")) for corner in CORNERS]
         except ValueError:
             found.problems.append(Problem(place, "bndbox needs the numbers " + ", ".join(CORNERS)))
             continue
@@ -161,11 +164,15 @@ def _objects(root: Element, xml: Path, image: int, names: list[str], found: _Rea
             found.problems.append(Problem(place, "an object needs a name"))
             continue
         id = len(found.annotations) + 1
+        difficult = _text(one, "difficult").lower()
         found.places["annotation", id] = place
         found.annotations.append({
             "id": id,
             "image_id": image,
             "category_id": names.index(label) + 1,
             "bbox": [box[0] - 1, box[1] - 1, box[2] - box[0] + 1, box[3] - box[1] + 1],
-            "iscrowd": int(_text(one, "difficult") not in ("", "0")),
+            "iscrowd": int(difficult in DIFFICULT),
         })  # fmt: skip
+        if difficult not in DIFFICULT + NOT_DIFFICULT:
+            rule = f"difficult is {difficult!r}, not 0 or 1; it is read as 0"
+            found.problems.append(Problem(place, rule, fatal=False, note=True))

@@ -3,24 +3,21 @@
     data.yaml: names, train, val, test (an image folder, a .txt list of images, or several)
     .../images/x.jpg  ->  .../labels/x.txt: a line `class cx cy w h` for each object
 
-Numbers are fractions of the upright image, 0 to 1; rounding beyond that is clipped. A line of
-`class x1 y1 x2 y2 x3 y3 ...` is a polygon, read as the box around it. An image without a label
-file has no objects. Paths start at data.yaml's folder, or at its `path` where that leads inside
+Numbers are fractions of the upright image, 0 to 1; rounding beyond that is clipped. A line may
+also be a polygon, or have keypoints behind its box (`yolo_labels`). An image without a label file
+has no objects. Paths start at data.yaml's folder, or at its `path` where that leads inside
 it; some exports write `../train/images` for `train/images`, which is read as that. Nothing outside
 the folder is read.
 """
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
-
-from centernet import files
-from centernet.dataset import images
+from centernet import files, yaml_text
+from centernet.dataset import images, yolo_labels
 from centernet.dataset.source import (
     PHOTOGRAPHS,
     UNKNOWN,
@@ -34,7 +31,6 @@ from centernet.dataset.split import Problem
 from centernet.errors import UserError, one_line
 
 FILE = "data.yaml"
-TOLERANCE = 0.01  # beyond 0...1: rounding; more is a mistake
 
 
 def is_one(folder: Path) -> bool:
@@ -55,6 +51,15 @@ def has(folder: Path, name: str) -> bool:
     return bool(entries)
 
 
+class _Line(NamedTuple):
+    """A line of a label that is not empty: where it stands, and of which image it is."""
+
+    place: str
+    image: int
+    size: tuple[int, int]  # W, H
+    text: str
+
+
 @dataclass(slots=True)
 class _Reading:
     """The lists of one split, while they are read."""
@@ -64,6 +69,7 @@ class _Reading:
     places: dict[tuple[str, int], str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     labels: list[Path] = field(default_factory=list)
+    lines: list[_Line] = field(default_factory=list)
 
 
 def read(folder: Path, name: str, links: Links = ()) -> Source:
@@ -81,7 +87,10 @@ def read(folder: Path, name: str, links: Links = ()) -> Source:
         found.images.append({"id": id, "file_name": relative, "width": W, "height": H})
         if os.path.lexists(label):  # a link that leads nowhere is no image without objects
             found.labels.append(label)
-            _objects(label, root, id, (W, H), len(names), found)
+            _lines(label, id, (W, H), found)
+    keypoints = keypoint_numbers(tree, file)
+    layout = yolo_labels.layout((line.text for line in found.lines), keypoints=keypoints)
+    _objects(layout, len(names), found)
     categories: Rows = [{"id": id, "name": one} for id, one in enumerate(names)]
     rows = {"images": found.images, "annotations": found.annotations, "categories": categories}
     truth = (file, *(folder / label.relative_to(root) for label in found.labels))
@@ -89,27 +98,45 @@ def read(folder: Path, name: str, links: Links = ()) -> Source:
 
 
 def read_file(file: Path) -> dict[str, Any]:
-    """The mapping in a data.yaml, read by a safe loader; UserError for anything else."""
+    """The mapping in a data.yaml, with its names as they are typed; UserError for anything else."""
     try:
-        tree = yaml.safe_load(files.read_text(file))
+        text = files.read_text(file)
+        tree, typed = yaml_text.parse(text), yaml_text.as_typed(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = files.reason(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except yaml_text.ERRORS as error:
         raise UserError(f"{file}: not YAML: {one_line(str(error))}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{file}: not YOLO's: expected names, train and val")
-    return tree
+    return tree | {"names": typed.get("names")}
 
 
 def class_names(tree: dict[str, Any], file: Path) -> list[str]:
     """Names in the order of their numbers: a list, or a mapping of all numbers from 0."""
     names = tree.get("names")
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[number] for number in range(len(names))]
+    if isinstance(names, dict):
+        numbers = [str(number) for number in range(len(names))]
+        names = [names[number] for number in numbers] if set(names) == set(numbers) else None
     if not isinstance(names, list) or not names:
         raise UserError(f"{file}: names: needs a list, or a mapping of the numbers from 0 to names")
-    return [str(name) for name in names]
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"{file}: names: class {number} is {name!r}, not text; quote it")
+    return names
+
+
+def keypoint_numbers(tree: dict[str, Any], file: Path) -> int:
+    """How many numbers the keypoints of an object have; 0 without kpt_shape."""
+    shape = tree.get("kpt_shape")
+    if shape is None:
+        return 0
+    whole = isinstance(shape, list) and [type(one) for one in shape] == [int, int]
+    if not whole or shape[0] < 1 or shape[1] not in (2, 3):
+        raise UserError(
+            f"{file}: kpt_shape: needs a number of keypoints and 2 or 3 numbers each, got {shape!r}"
+        )
+    return int(shape[0] * shape[1])
 
 
 def image_files(folder: Path, tree: dict[str, Any], name: str, links: Links = ()) -> list[Path]:
@@ -219,10 +246,8 @@ def label_file(image: Path) -> Path:
     return Path(*parts)
 
 
-def _objects(
-    file: Path, root: Path, image: int, size: tuple[int, int], classes: int, found: _Reading
-) -> None:
-    """Add the rows of an image's objects."""
+def _lines(file: Path, image: int, size: tuple[int, int], found: _Reading) -> None:
+    """Add the lines of an image's label."""
     try:
         lines = files.read_text(file, "utf-8-sig").splitlines()
     except OSError as error:
@@ -232,40 +257,27 @@ def _objects(
         found.problems.append(Problem(str(file), "not a readable text file"))
         return
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        place = f"{file}: line {number}"
+        if line.strip():
+            found.lines.append(_Line(f"{file}: line {number}", image, size, line))
+
+
+def _objects(layout: yolo_labels.Layout, classes: int, found: _Reading) -> None:
+    """Add the rows of all objects, and one note on the lines that say more than a box."""
+    noted = []
+    for place, image, (W, H), text in found.lines:
         try:
-            label, box = row(line, classes=classes)
+            label, box = yolo_labels.row(text, classes=classes, layout=layout)
         except ValueError as error:
             found.problems.append(Problem(place, str(error)))
             continue
+        if len(text.split()) > 5:
+            noted.append(place)
         id = len(found.annotations) + 1
-        W, H = size
         found.places["annotation", id] = place
         bbox = [box[0] * W, box[1] * H, (box[2] - box[0]) * W, (box[3] - box[1]) * H]
         found.annotations.append(
             {"id": id, "image_id": image, "category_id": label, "bbox": bbox, "iscrowd": 0}
         )
-
-
-def row(line: str, *, classes: int) -> tuple[int, tuple[float, float, float, float]]:
-    """Class and xyxy box in fractions of a label's line; ValueError names the rule it breaks."""
-    first, *rest = line.split()
-    try:
-        label, numbers = float(first), [float(word) for word in rest]
-    except ValueError:
-        raise ValueError("needs numbers: class cx cy w h, or class and a polygon") from None
-    if label not in range(classes):
-        raise ValueError(f"unknown class {first}, names has 0 to {classes - 1}")
-    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        raise ValueError(
-            f"needs class cx cy w h, or class and a polygon, got {len(rest) + 1} words"
-        )
-    if not all(math.isfinite(n) and -TOLERANCE <= n <= 1 + TOLERANCE for n in numbers):
-        raise ValueError("a number outside 0...1: boxes are fractions of their image")
-    if len(numbers) == 4:
-        cx, cy, w, h = numbers
-        return int(label), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-    x, y = numbers[::2], numbers[1::2]
-    return int(label), (min(x), min(y), max(x), max(y))
+    if noted and layout.note:
+        more = f"; so in {len(noted)} lines" if len(noted) > 1 else ""
+        found.problems.append(Problem(noted[0], layout.note + more, fatal=False, note=True))

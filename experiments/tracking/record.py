@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from mlflow.entities import Metric
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from centernet import yaml_text
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError, one_line
 from centernet.logs import from_lines, numbers
@@ -125,7 +125,7 @@ class Archive:
             state=tags.get(run.STATE, "RUNNING"),
             reason=one_line(tags.get(run.REASON, "")),
             data=name.rpartition("/")[0],
-            values=flatten(yaml.safe_load(self._wanted(found, run.CONFIG))),
+            values=flatten(yaml_text.parse(self._wanted(found, run.CONFIG))),
             epochs=from_lines(epochs or ""),
             identity=identity,
             continued=[json.loads(line) for line in (continued or "").splitlines()],
