@@ -3,13 +3,13 @@
 Runs in a folder of its own. Without ../shared/data it uses the embedded demo data, and says so.
 """
 
+import http.client
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,42 +107,61 @@ def check_detector(home: Path, data: Path, weights: Path) -> None:
 
 
 def check_ui(home: Path) -> None:
-    """The MLflow UI answers on 127.0.0.1."""
-    port = "5123"
-    with subprocess.Popen([str(BIN / "experiments"), "ui", "--port", port], cwd=home) as server:
+    """The MLflow UI answers on 127.0.0.1, its assistant does not, and Ctrl-C ends it quietly."""
+    with subprocess.Popen(
+        [str(BIN / "experiments"), "ui", "--port", "5123"],
+        cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as server:  # fmt: skip
         try:
-            for _ in range(120):
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
-                        assert b"<title>MLflow</title>" in page.read()
-                        return
-                except OSError:
-                    time.sleep(0.5)
-            raise AssertionError("the UI did not answer in a minute")
+            assert server.stdout is not None
+            assert "http://127.0.0.1:5123" in server.stdout.readline()
+            found, page = ask(5123, "/")
+            assert found == 200 and b"<title>MLflow</title>" in page
+            for path in ("ajax-api/3.0/mlflow/assistant/config", "api/2.0/mlflow/runs/create"):
+                assert ask(5123, f"/{path}")[0] == 404
+            assert ask(5123, "/", host="10.evil.example")[0] == 403
+            end(server, signal.SIGINT)
         finally:
-            server.terminate()
+            server.kill()
+
+
+def ask(port: int, path: str, host: str | None = None) -> tuple[int, bytes]:
+    """Status and body of what a server answers, asked under a host's name."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request("GET", path, headers={"Host": host} if host else {})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def end(server: subprocess.Popen[str], number: signal.Signals) -> None:
+    """A signal ends a server, which is one process, without another word."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    assert not children.read_text(), "a server has processes of its own"
+    server.send_signal(number)
+    assert server.wait(60) == -number
+    assert server.stdout is not None and not server.stdout.read()
 
 
 def check_serving(home: Path, picture: Path) -> None:
     """The command that `experiments serve` prints gets boxes of an image."""
     command = [str(BIN / "experiments"), "serve", "--port", "5124"]
-    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
         try:
             assert server.stdout is not None
             shown = "".join(server.stdout.readline() for _ in range(3)).partition("\n")[2]
             typed = shown.replace("IMAGE", f"'{picture}'").strip()
-            for _ in range(120):
-                done = subprocess.run(
-                    ["bash", "-c", typed], capture_output=True, text=True, check=False
-                )
-                if done.returncode == 0:
-                    break
-                time.sleep(0.5)
+            done = subprocess.run(
+                ["bash", "-c", typed], capture_output=True, text=True, check=False
+            )
             print(f"$ {typed}\n{done.stdout[:300]} ...", flush=True)
             box = json.loads(done.stdout)["predictions"][0]
             assert {"image", "x1", "y1", "x2", "y2", "score", "label", "class"} == set(box)
+            assert ask(5124, "/docs")[0] == 404
+            end(server, signal.SIGTERM)
         finally:
-            server.terminate()
+            server.kill()
 
 
 if __name__ == "__main__":

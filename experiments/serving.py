@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
@@ -40,7 +41,10 @@ class DetectorModel(PythonModel):  # type: ignore[misc]  # MLflow has no types f
         """Detections of every image: boxes in its pixels, best first; `image` is its row."""
         rows: list[tuple[Any, ...]] = []
         for index, cell in enumerate(model_input["image"]):
-            found = self.detector(to_array(cell))
+            try:
+                found = self.detector(to_array(cell))
+            except UserError as error:  # of other errors MLflow sends the traceback
+                raise MlflowException.invalid_parameter_value(str(error)) from None
             for box, score, label in zip(
                 found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
             ):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas
 import pytest
 
 from experiments.servers import scoring, ui
@@ -271,3 +272,16 @@ def test_a_server_bounds_bodies_and_a_signal_ends_it_quietly(
     process.send_signal(number)
     assert process.wait(10) == -number
     assert process.stdout is not None and not process.stdout.read()
+
+
+@pytest.mark.parametrize("cell", ["no base64!", "aGVsbG8=", b"no picture", [[1, 2], [3, 4]]])
+def test_what_is_no_picture_is_named_without_a_traceback(cell: object) -> None:
+    from mlflow.exceptions import MlflowException
+
+    from experiments.serving import DetectorModel
+
+    with pytest.raises(MlflowException, match=r"^image: ") as caught:
+        DetectorModel.predict(
+            SimpleNamespace(detector=None), None, pandas.DataFrame({"image": [cell]})
+        )  # type: ignore[arg-type]
+    assert "Traceback" not in caught.value.serialize_as_json()
