@@ -22,9 +22,11 @@ from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError, did_you_mean, one_line
 from centernet.logs import from_lines, numbers
 from centernet.structures import Epoch
+from experiments.references import SCHEME, model_reference
 from experiments.settings import Settings, sqlite_file
 from experiments.tracking import run
-from experiments.tracking.tracker import STUDY, TRIAL, connect, source_tags
+from experiments.tracking.store import connect
+from experiments.tracking.tracker import STUDY, TRIAL, source_tags
 
 ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
 REPRODUCED, REPRODUCED_BY = "reproduced", "reproduced_by"  # tags of the original
@@ -78,7 +80,9 @@ class Archive:
             return self._trial(int(reference), study or self._last_study())
         try:
             found = self.client.get_run(self._run_id(reference))
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
             raise UserError(f"{reference}: no such run or model version in MLflow") from None
         if found.data.tags.get(ROLE) != "trial":
             original = found.data.tags.get(REPRODUCES)
@@ -87,15 +91,12 @@ class Archive:
         return found
 
     def _run_id(self, reference: str) -> str:
-        if not reference.startswith("models:/"):
+        if not reference.startswith(SCHEME):
             return reference.removeprefix("runs:/")
-        name, at, alias = reference.removeprefix("models:/").partition("@")
-        if at:
-            return str(self.client.get_model_version_by_alias(name, alias).run_id)
-        name, _, version = name.rpartition("/")
-        if not name or not version.isdecimal():
-            raise UserError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
-        return str(self.client.get_model_version(name, version).run_id)
+        wanted = model_reference(reference)
+        if wanted.alias is not None:
+            return str(self.client.get_model_version_by_alias(wanted.name, wanted.alias).run_id)
+        return str(self.client.get_model_version(wanted.name, str(wanted.version)).run_id)
 
     def _last_study(self) -> str:
         places = [one.experiment_id for one in self.client.search_experiments()]
