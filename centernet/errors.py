@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+HIDDEN = "password|passwd|pwd|token|secret|signature|api_?key"  # what the names of secrets end in
+
 
 class UserError(Exception):
     """A mistake in a command, file or data set: names the place, the rule, what came, what may."""
@@ -17,8 +19,8 @@ class UserError(Exception):
 
 def without_passwords(text: str) -> str:
     """`text` with the passwords of the URLs in it as ***."""
-    text = re.sub(r"(\w://[^\s/:@]*):[^\s/@]+@", r"\1:***@", text)
-    return re.sub(r"(?i)\b(password|pwd|token)=[^\s&;]+", r"\1=***", text)
+    text = re.sub(r"(\w://[^\s/:]*):[^\s]+@", r"\1:***@", text)
+    return re.sub(rf"(?i)({HIDDEN})=('[^']*'|[^\s&;]+)", r"\1=***", text)
 
 
 def one_line(text: str) -> str:

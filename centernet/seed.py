@@ -21,7 +21,7 @@ def generator(*parts: int | str) -> torch.Generator:
 def cores() -> int:
     """CPUs for this process: those it may use, divided by the processes that torchrun started."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (own or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, (own or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
 
 
 def set_up(*, threads: int, deterministic: bool, cudnn_benchmark: bool) -> None:

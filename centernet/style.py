@@ -27,4 +27,4 @@ WIDE = 200  # characters
 def console() -> Console:
     """Where tables are printed: as wide as a terminal; wide enough for them in a file or a pipe."""
     usual = Console()
-    return usual if usual.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
+    return usual if usual.is_terminal or os.environ.get("COLUMNS") else Console(width=WIDE)

@@ -40,12 +40,26 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # Python flushes it at exit
         return 0
-    except (UserError, OSError) as error:  # an OSError names its file: full disk, no right to it
-        print(f"experiments: {one_line(said(error))}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("experiments: interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        text = mistake(error, options.settings)
+        if text is None:
+            raise
+        print(f"experiments: {one_line(text)}", file=sys.stderr)
+        return 2
+
+
+def mistake(error: Exception, file: Path) -> str | None:
+    """What a user can mend of an error: what was given, a file, what MLflow refuses; else none."""
+    if isinstance(error, UserError | OSError):  # the latter: full disk, no right to a file
+        return said(error)
+    from experiments.settings import load
+    from experiments.tracking import refusal  # late: it imports MLflow
+
+    text = refusal(error)
+    return None if text is None else f"MLflow at {load(file).tracking_uri}: {text}"
 
 
 def parser() -> argparse.ArgumentParser:

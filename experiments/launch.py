@@ -204,7 +204,7 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
     os.environ.setdefault("RAY_worker_niceness", "0")  # a trial is as urgent as it is inline
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    remote = "RAY_ADDRESS" in os.environ
+    remote = bool(os.environ.get("RAY_ADDRESS"))
     if not remote:
         os.environ["RAY_AUTH_MODE"] = "token"  # else Ray writes a token into the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it only once

@@ -13,7 +13,8 @@ from experiments import settings, study
 from experiments.label import words
 from experiments.outcome import judged
 from experiments.promote import Candidate, promote
-from experiments.registry import DECISION, VALUE, Registry, Version, names
+from experiments.references import SCHEME, model_reference
+from experiments.registry import DECISION, VALUE, Registry, Version, names, rounded
 from experiments.servers.run import become
 from experiments.servers.scoring import environment as scoring_environment
 from experiments.settings import Settings
@@ -22,7 +23,6 @@ from experiments.tracking import Tracker
 from experiments.tracking.record import Archive
 
 FINALIST = "finalist"  # tag of a version that an earlier version of this program made of a final
-SCHEME = "models:/"
 ASK = """\
   {{ printf '{{"dataframe_records": [{{"image": "'; base64 -w0 IMAGE; printf '"}}]}}'; }} \\
     | curl -H 'Content-Type: application/json' -d @- {}"""
@@ -66,7 +66,7 @@ def models(options: argparse.Namespace) -> int:
 
 def called(version: Version, archive: Archive) -> str:
     """The trial, or final, that a version was made from."""
-    trial = words(version.tags["trial"])
+    trial = words(version.tags.get("trial", "?"))
     if FINALIST not in version.tags:
         return trial
     try:
@@ -82,14 +82,17 @@ def about(version: Version, archive: Archive) -> list[str]:
     head = f"version {version.version}{aliases}"
     if not version.ours:
         return [f"{head}: made elsewhere"]
+    said = {name: found.get(name, "?") for name in ("study", "trial", "data_folder", "data")}
     lines = [
-        f"{head}: study {found['study']}, {called(version, archive)}, "
-        f"val AP {float(found[VALUE]):.1f}",
-        f"    run {found['run']}, data {found['data_folder']} ({found['data']})",
+        f"{head}: study {said['study']}, {called(version, archive)}, "
+        f"val AP {rounded(found[VALUE], 1)}",
+        f"    run {version.run_id}, data {said['data_folder']} ({said['data']})",
     ]
     lines += [f"    {line}" for line in found.get("finals", "").splitlines()]
     if promotion.TEST in found:
-        lines.append(f"    test AP {found[promotion.TEST]} on {found['test_images']} images")
+        lines.append(
+            f"    test AP {found[promotion.TEST]} on {found.get('test_images', '?')} images"
+        )
     lines.append(f"    {found.get(DECISION, 'not decided yet')}")
     for name in (promotion.PROMOTED, promotion.ROLLED_BACK):
         lines += [f"    {name.replace('_', ' ')} {found[name]}"] if name in found else []
@@ -139,24 +142,22 @@ def listen(port: int, command: str) -> socket.socket:
         raise UserError(f"port {port} is taken; {command} PORT={port % 65535 + 1}") from None
 
 
-def chosen(own: Settings, uri: str | None) -> tuple[Registry, Version]:
-    """The model that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names; default: the champion.
+def chosen(own: Settings, reference: str | None) -> tuple[Registry, Version]:
+    """The version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names; none: the champion.
 
     UserError where there is none.
     """
-    text = (uri or "").removeprefix(SCHEME)
-    name, at, alias = text.rpartition("@")
-    if not at:
-        name, _, number = text.partition("/")
-        if number and not number.isdecimal():
-            raise UserError(f"{uri}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
-        if number:
+    name, alias = None, own.alias
+    if reference is not None:
+        wanted = model_reference(reference)
+        name, alias = wanted.name, wanted.alias or own.alias
+        if wanted.version is not None:
             registry = Registry(own, model_name(own, name))
-            return registry, registry.get(int(number))
-    registry = Registry(own, model_name(own, name or None))
-    version = registry.at(alias or own.alias)
+            return registry, registry.get(wanted.version)
+    registry = Registry(own, model_name(own, name))
+    version = registry.at(alias)
     if version is None:
-        raise UserError(f"{registry.name} has no {alias or own.alias}: make search, make register")
+        raise UserError(f"{registry.name} has no {alias}: make search, make register")
     return registry, version
 
 

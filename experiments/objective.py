@@ -29,7 +29,7 @@ from experiments.costs import COSTS
 from experiments.label import Label
 from experiments.retention import worth_keeping
 from experiments.search_space import SearchSpace
-from experiments.settings import Settings
+from experiments.settings import Settings, given
 from experiments.study import VALUE
 from experiments.study.methods import make_pruner
 from experiments.study.pruning import Glance, Judge
@@ -130,7 +130,8 @@ def objective(trial: optuna.Trial, search: Search) -> Iterator[Progress]:
 def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Progress]:
     """Train and log until the trial's end, or an exception."""
     folder = search.folder / str(trial.number)
-    os.environ.setdefault("CENTERNET_CACHE", str(search.tracker.settings.runs / "cache"))
+    if not given("CENTERNET_CACHE"):
+        os.environ["CENTERNET_CACHE"] = str(search.tracker.settings.runs / "cache")
     with search.tracker.trial(
         trial.number,
         config,

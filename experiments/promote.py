@@ -18,7 +18,7 @@ from experiments.checks import Examined, first_failure
 from experiments.costs import COSTS
 from experiments.gate import Comparison, Decision, Estimate
 from experiments.label import Label, words
-from experiments.registry import DECISION, REPLACED, VALUE, Registry, Version
+from experiments.registry import DECISION, REPLACED, VALUE, Registry, Version, rounded
 from experiments.settings import CHALLENGER, Settings
 from experiments.tracking import Tracker
 from experiments.tracking.run import CONFIG
@@ -199,7 +199,7 @@ def describe(own: Settings, version: Version, why: str) -> str:
     lines = [
         f"{words(found['trial']).capitalize()} of study {found['study']}, run {found['run']}, "
         f"data {found['data_folder']} ({found['data']}).",
-        f"Val AP {float(found[VALUE]):.2f}.",
+        f"Val AP {rounded(found[VALUE], 2)}.",
     ]
     lines += [found["finals"]] if "finals" in found else []
     if TEST in found:
@@ -228,7 +228,7 @@ def rollback(own: Settings, registry: Registry, *, to: int | None, why: str) -> 
         if current is None:
             raise UserError(f"{registry.name} has no {own.alias}: nothing to roll back")
         before = current.tags.get(REPLACED, "")
-        if to is None and not before:
+        if to is None and not before.isdecimal():  # a tag: anybody may have edited it
             raise UserError(f"{current.uri} replaced no other {own.alias}; name one: --to VERSION")
         target = registry.get(int(before) if to is None else to)
         if target.version == current.version:

@@ -4,7 +4,7 @@ import base64
 import io
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from experiments.tracking import Tracker, connect  # first: it turns telemetry o
 
 import mlflow
 import pandas as pd
+from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
@@ -27,6 +28,7 @@ from centernet.checkpoint import BEST
 from centernet.errors import UserError
 from centernet.geometry import PADDING
 from experiments import serving
+from experiments.references import LARGEST_VERSION
 from experiments.tracking.run import WEIGHTS
 from experiments.settings import Settings
 
@@ -36,6 +38,7 @@ OUTPUT = {
     "class": DataType.string,
 }  # fmt: skip
 VALUE, DECISION, REPLACED = "val_AP", "decision", "replaced"  # tags
+LOGGED = "detector"  # what a run's logged model is called
 PACKAGES = (
     "mlflow", "torch", "torchvision", "safetensors", "numpy", "pillow", "pydantic",
     "opencv-python-headless", "pandas", "pyyaml",
@@ -77,45 +80,41 @@ class Registry:
         self.client: MlflowClient = connect(settings)
 
     def at(self, alias: str) -> Version | None:
-        """The version that an alias points to; none if the model or the alias is not there."""
-        try:
-            model = self.client.get_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
-        number = model.aliases.get(alias)
-        return self.get(int(number)) if number else None
+        """The version that an alias points to; none if the model, alias or version is not there."""
+        model = existing(self.client.get_registered_model, self.name)
+        number = model.aliases.get(alias) if model is not None else None
+        return self._numbered(int(number)) if number else None
 
     def versions(self) -> list[Version]:
         """All of them, the oldest first."""
-        found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
-        return [self.get(number) for number in sorted(int(one.version) for one in found)]
+        return [self.get(number) for number in sorted(int(one.version) for one in self._search())]
 
     def get(self, number: int) -> Version:
         """A version by its number; UserError if there is none such."""
-        try:
-            return self._version(self.client.get_model_version(self.name, str(number)))
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise UserError(f"{self.name} has no version {number}") from None
-            raise
+        version = self._numbered(number) if number <= LARGEST_VERSION else None
+        if version is None:
+            raise UserError(f"{self.name} has no version {number}")
+        return version
 
     def find(self, run_id: str) -> Version | None:
         """The version made from a run, if there is one."""
-        found = self.client.search_model_versions(f"name = '{self.name}'")
-        same = [version for version in found if version.run_id == run_id and VALUE in version.tags]
+        same = [one for one in self._search() if one.run_id == run_id and VALUE in one.tags]
         return self.get(int(same[0].version)) if same else None
 
     def register(self, tracker: Tracker, run_id: str, tags: Mapping[str, str]) -> Version:
         """Register a run's best weights as a new version, or return the version there is."""
         known = self.find(run_id)
         if known:
-            return known
-        weights = tracker.weights(run_id)
-        uri = log_model(self.settings, run_id, tracker.experiment, weights)
+            lost = {name: text for name, text in tags.items() if name not in known.tags}
+            return self.note(known, lost) if lost else known
+        model = logged_model(self.client, run_id, tracker.experiment)
+        if model is None:
+            weights = tracker.weights(run_id)
+            model = log_model(self.settings, run_id, tracker.experiment, weights)
         self._ensure_model()
-        made = self.client.create_model_version(self.name, uri, run_id, tags=dict(tags))
+        made = self.client.create_model_version(
+            self.name, model.model_uri, run_id, tags=dict(tags), model_id=model.model_id
+        )
         return self._version(made)
 
     def note(self, version: Version, tags: Mapping[str, str], description: str = "") -> Version:
@@ -166,10 +165,18 @@ class Registry:
         return [name for name, there in parts.items() if not there]
 
     def _ensure_model(self) -> None:
-        try:
-            self.client.get_registered_model(self.name)
-        except MlflowException:
+        if existing(self.client.get_registered_model, self.name) is None:
             self.client.create_registered_model(self.name)
+
+    def _search(self) -> list[Any]:
+        """What MLflow lists of the versions: all but their aliases."""
+        quote = '"' if "'" in self.name else "'"
+        condition = f"name = {quote}{self.name}{quote}"
+        return every(self.client.search_model_versions, filter_string=condition)
+
+    def _numbered(self, number: int) -> Version | None:
+        found = existing(self.client.get_model_version, self.name, str(number))
+        return None if found is None else self._version(found)
 
     def point(self, alias: str, version: Version) -> None:
         """Move an alias."""
@@ -193,15 +200,54 @@ class Registry:
 
 def names(settings: Settings) -> list[str]:
     """The registered models."""
-    return sorted(one.name for one in connect(settings).search_registered_models())
+    return sorted(one.name for one in every(connect(settings).search_registered_models))
 
 
 def pinned(settings: Settings) -> set[str]:
     """The runs that any registered version of any model was made from."""
-    return {str(version.run_id) for version in connect(settings).search_model_versions()}
+    return {str(version.run_id) for version in every(connect(settings).search_model_versions)}
 
 
-def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -> str:
+def rounded(text: str, digits: int) -> str:
+    """The number in a tag, rounded; what somebody wrote there instead, as it is."""
+    try:
+        return f"{float(text):.{digits}f}"
+    except ValueError:
+        return text
+
+
+def existing(call: Callable[..., Any], *arguments: str) -> Any:
+    """What a call of MLflow's client finds; none where there is none such."""
+    try:
+        return call(*arguments)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def every(search: Callable[..., Any], **condition: str) -> list[Any]:
+    """What a search of MLflow's client finds, on all of its pages."""
+    found, token = [], None
+    while True:
+        page = search(**condition, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def logged_model(client: MlflowClient, run_id: str, experiment: str) -> LoggedModel | None:
+    """The model that was logged for a run before, if one was; those begun and left are deleted."""
+    condition = f"source_run_id = '{run_id}' AND name = '{LOGGED}'"
+    found = every(lambda **at: client.search_logged_models([experiment], condition, **at))
+    for model in found:
+        if str(model.status) != "READY":
+            client.delete_logged_model(model.model_id)
+    return next((model for model in found if str(model.status) == "READY"), None)
+
+
+def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -> LoggedModel:
     """Log weights as a pyfunc model of a run: code and safetensors, nothing pickled."""
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_experiment(experiment_id=experiment)  # where MLflow puts the model's files
@@ -213,7 +259,7 @@ def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -
         warnings.simplefilter("ignore")  # MLflow about its own use of pandas
         info = Model.log(
             artifact_path=None,
-            name="detector",
+            name=LOGGED,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             python_model=serving.__file__,
@@ -223,7 +269,7 @@ def log_model(settings: Settings, run_id: str, experiment: str, weights: Path) -
             signature=signature,
             input_example=example(),
         )
-    return str(info.model_uri)
+    return mlflow.get_logged_model(info.model_id)
 
 
 def requirements(weights: Path) -> list[str]:

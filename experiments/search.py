@@ -143,7 +143,7 @@ def check_gpus(wanted: str | None) -> None:
     """UserError for GPUs that this machine does not have: trials would run on its CPU instead."""
     there = torch.cuda.device_count()
     for index in map(int, wanted.split(",")) if wanted else ():
-        if index >= there and "RAY_ADDRESS" not in os.environ:
+        if index >= there and not os.environ.get("RAY_ADDRESS"):
             raise UserError(f"--gpus {wanted}: this machine has {there} GPUs, counted from 0")
 
 

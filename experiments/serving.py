@@ -29,7 +29,7 @@ class DetectorModel(PythonModel):  # type: ignore[misc]  # MLflow has no types f
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the weights that were logged with the model."""
-        device = os.environ.get("CENTERNET_DEVICE", "cpu")
+        device = os.environ.get("CENTERNET_DEVICE") or "cpu"
         self.detector = Detector.load(Path(context.artifacts["weights"]), device=device)
 
     def predict(

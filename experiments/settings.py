@@ -16,6 +16,7 @@ CHALLENGER = "challenger"  # alias of the last version that the gate refused
 Cost = Literal["latency_ms", "parameters_m"]  # of COSTS in costs.py
 Check = Literal["loads", "predictions", "onnx", "signature"]  # of CHECKS in checks.py
 LETTERS = "letters, digits, '_', '-'"
+Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[
     str, Field(pattern=r"^([\w. -]|\{data\})+$", description=f"{LETTERS}, '.', ' ' and {{data}}")
 ]  # what a registry takes
@@ -39,10 +40,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    tracking_uri: str
-    artifacts: str
-    studies: str
-    folder: str
+    tracking_uri: Text
+    artifacts: Text
+    studies: Text
+    folder: Text
     registered_model: Name = "centernet-{data}"
     alias: Annotated[
         str, Field(pattern=r"^[A-Za-z][\w-]*$", description=f"a letter, then {LETTERS}")
@@ -79,8 +80,8 @@ class Settings(BaseModel):
 def load(file: Path = Path("mlflow.yaml")) -> Settings:
     """Read the settings; UserError names the file and the field."""
     tree = read_yaml(file)
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        tree["tracking_uri"] = os.environ["MLFLOW_TRACKING_URI"]
+    if uri := given("MLFLOW_TRACKING_URI"):
+        tree["tracking_uri"] = uri
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -101,6 +102,7 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
         else settings.artifacts,
         "folder": str(home / settings.folder),
     }
+    check_registry(absolute["tracking_uri"], home)
     return settings.model_copy(update=absolute)
 
 
@@ -113,6 +115,21 @@ def reason(error: ErrorDetails) -> str:
     name = str(inner[0] if section == "gate" and inner else section)
     came = "nothing" if error["type"] == "missing" else brief(error["input"])
     return f"expected {allowed(fields[name])}, got {came}"
+
+
+def given(name: str) -> str:
+    """An environment variable; one that is empty counts as not set."""
+    return os.environ.get(name, "").strip()
+
+
+def check_registry(tracking_uri: str, home: Path) -> None:
+    """UserError where the environment asks for models elsewhere than the runs that made them."""
+    uri = given("MLFLOW_REGISTRY_URI")
+    if uri and _absolute(uri, home).rstrip("/") != tracking_uri.rstrip("/"):
+        raise UserError(
+            f"MLFLOW_REGISTRY_URI is {uri}, the runs are at {tracking_uri}: a model is registered "
+            "where its run is; unset MLFLOW_REGISTRY_URI, or set it to the same"
+        )
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -19,6 +19,23 @@ def test_paths_are_relative_to_the_file_and_the_environment_wins(
     uri = load(home / "mlflow.yaml").tracking_uri
     assert uri.startswith("http://user:secret@")
     assert without_passwords(f"at {uri} failed") == "at http://user:***@host:5000 failed"
+    for empty in ("", " "):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", empty)
+        assert load(home / "mlflow.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://u:p@ss/w:0rd@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://u@corp:geheim@host", "postgresql://u@corp:***@host"),
+        ("x?sslpassword=a%20b&access_token=c;d", "x?sslpassword=***&access_token=***;d"),
+        ("host=h password='a b' user=u", "host=h password=*** user=u"),
+        ("models:/a@champion: http://host:5000/#/x", "models:/a@champion: http://host:5000/#/x"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert without_passwords(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,11 @@ def check(source: Source, name: str) -> Split:
     rows = _images(source, problems)
     truths = _annotations(source, rows, list(categories), problems)
     records: list[Record] = []
-    names: dict[Path, str] = {}  # of images, by where they lead
+    spellings: dict[Path, str] = {}  # of file names, by where they lead
     for id, row in rows.items():
         try:
             path, content, orientation = _image_file(source, row)
-            if (known := names.setdefault(path, row["file_name"])) is not row["file_name"]:
+            if (known := spellings.setdefault(path, row["file_name"])) is not row["file_name"]:
                 raise ValueError(f"the image is given twice, also as {known}")
             digest = hashlib.sha256(content).hexdigest()
             records.append(_record(row, path, digest, truths[id]))

@@ -1,5 +1,6 @@
 """Runs, their files and their metrics: what a study leaves in MLflow."""
 
-from experiments.tracking.tracker import Tracker, connect
+from experiments.tracking.store import connect, refusal
+from experiments.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "connect"]
+__all__ = ["Tracker", "connect", "refusal"]

@@ -23,10 +23,12 @@ from centernet.errors import UserError, one_line
 from centernet.logs import from_lines, numbers
 from centernet.structures import Epoch
 from experiments.label import parse
+from experiments.references import SCHEME, model_reference
 from experiments.settings import Settings, sqlite_file
 from experiments.tracking import run
 from experiments.tracking.lookup import Lookup
-from experiments.tracking.tracker import STUDY, TRIAL, connect, source_tags
+from experiments.tracking.store import connect
+from experiments.tracking.tracker import STUDY, TRIAL, source_tags
 
 ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
 REPRODUCED, REPRODUCED_BY = "reproduced", "reproduced_by"  # tags of the original
@@ -80,7 +82,9 @@ class Archive:
             return self.lookup.run(label, study or self.lookup.last_study())
         try:
             found = self.client.get_run(self._run_id(reference))
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
             raise UserError(f"{reference}: no such run or model version in MLflow") from None
         if found.info.lifecycle_stage == "deleted":
             raise UserError(f"{reference}: run {found.info.run_id} was deleted in MLflow")
@@ -91,15 +95,12 @@ class Archive:
         return found
 
     def _run_id(self, reference: str) -> str:
-        if not reference.startswith("models:/"):
+        if not reference.startswith(SCHEME):
             return reference.removeprefix("runs:/")
-        name, at, alias = reference.removeprefix("models:/").partition("@")
-        if at:
-            return str(self.client.get_model_version_by_alias(name, alias).run_id)
-        name, _, version = name.rpartition("/")
-        if not name or not version.isdecimal():
-            raise UserError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
-        return str(self.client.get_model_version(name, version).run_id)
+        wanted = model_reference(reference)
+        if wanted.alias is not None:
+            return str(self.client.get_model_version_by_alias(wanted.name, wanted.alias).run_id)
+        return str(self.client.get_model_version(wanted.name, str(wanted.version)).run_id)
 
     def trials(self, study: str) -> list[MlflowRun]:
         """The runs of a study's trials, the newest first; UserError if there is no such study."""

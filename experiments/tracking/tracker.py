@@ -3,19 +3,16 @@
 import getpass
 import itertools
 import logging
-import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import requests
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from centernet.config import Config
 from centernet.dataset.split import Split
@@ -23,13 +20,13 @@ from centernet.errors import UserError, one_line, without_passwords
 from centernet.lock import exclusive
 from experiments import provenance
 from experiments.label import Label
-from experiments.patience import Away, Patient, patient
-from experiments.settings import Settings, sqlite_file
+from experiments.patience import Patient, patient
+from experiments.settings import Settings
 from experiments.study import ID, PARENT
 from experiments.study.finals import is_finals, labels
-from experiments.study.storage import trust_the_system, write_ahead
 from experiments.tracking.files import Files
 from experiments.tracking.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
+from experiments.tracking.store import away, connect
 from experiments.tracking.system import sampled
 
 for name in ("mlflow", "alembic"):
@@ -249,35 +246,6 @@ class Tracker:
                 f"run {run_id} keeps no weights: only complete trials do, the best "
                 f"{self.settings.keep_best} of a study (keep_best in mlflow.yaml)"
             ) from None
-
-
-def connect(settings: Settings) -> MlflowClient:
-    """A client of the tracking server or database; UserError if it cannot be reached."""
-    file = sqlite_file(settings.tracking_uri)
-    try:
-        with exclusive(settings.runs / ".setup.lock"):
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_ahead(str(file))
-            client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
-            if file is not None:
-                trust_the_system(client._tracking_client.store.engine)
-        client.search_experiments(max_results=1)  # at once: nobody waits for a wrong address
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
-        kind = Away if away(error) else UserError
-        raise kind(f"MLflow at {settings.tracking_uri}: {str(error).splitlines()[0]}") from None
-    waiting: Any = Patient(client, transient=away, seconds=settings.outage_minutes * 60)
-    return cast(MlflowClient, waiting)
-
-
-def away(error: Exception) -> bool:
-    """Whether this says that the store did not answer, was busy, or wrote the same row just now."""
-    passing = (OperationalError, IntegrityError, requests.RequestException)
-    if isinstance(error, MlflowException):
-        causes = (error.__cause__, error.__context__)
-        unavailable = error.error_code == "TEMPORARILY_UNAVAILABLE"
-        return unavailable or any(isinstance(cause, passing) for cause in causes)
-    return isinstance(error, passing)
 
 
 def no_run() -> None:
