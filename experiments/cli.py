@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from centernet.arguments import FORMATS, Parser, command, port, positive, words
-from centernet.cli import INTERRUPTED, check_folder, leave, open_streams, said
+from centernet.cli import INTERRUPTED, check_folder, leave, prepare, said
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
 
@@ -248,7 +248,7 @@ def gpus(text: str) -> str:
 
 def program() -> NoReturn:
     """What is typed."""
-    open_streams()
+    prepare()
     leave(main())
 
 

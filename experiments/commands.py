@@ -6,7 +6,7 @@ import sys
 from typing import Any, NoReturn
 
 from centernet import style
-from centernet.errors import UserError
+from centernet.errors import UserError, counted
 from centernet.lock import exclusive, holder
 from centernet.presets import load
 from experiments import display, search_space, settings, study
@@ -36,7 +36,7 @@ def lint(options: argparse.Namespace) -> int:
     default_point(space, base)
     for remark in (remarks := remarks_on(space, base)):
         print(f"{options.space}: {remark}")
-    print(f"{options.space}: {len(remarks) or 'no'} remarks")
+    print(f"{options.space}: {counted(len(remarks), 'remark') if remarks else 'no remarks'}")
     return 0
 
 
