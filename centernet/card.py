@@ -16,7 +16,7 @@ from centernet.dataset import images
 from centernet.dataset.card import WANTED, at_network, facts
 from centernet.dataset.split import Problem, Record, Split
 from centernet.draw import GAP, boxes_on, legend
-from centernet.errors import UserError, one_line
+from centernet.errors import UserError, counted, one_line
 from centernet.structures import Instances
 from centernet.style import AMBER, STYLE
 
@@ -143,7 +143,7 @@ def sample_images(train: Split) -> Image.Image:
     indices = np.unique(np.linspace(0, len(train) - 1, count).round().astype(int)).tolist()
     tiles = [sample(train.records[index], train.classes) for index in indices]
     strip = Image.new("RGB", (WIDTH, 64), "white")
-    head = legend(strip, train.classes, f"{train.name}: {count} of {len(train)} images")
+    head = legend(strip, train.classes, f"{train.name}: {count} of {counted(len(train), 'image')}")
     height = max((tile.height for tile in tiles), default=0)
     row = Image.new("RGB", (WIDTH, head.height + height + GAP), "white")
     row.paste(head)

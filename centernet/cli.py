@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
@@ -52,6 +53,13 @@ def check_folder() -> None:
         raise UserError("the current folder was deleted; cd to one that is there") from None
 
 
+def prepare() -> None:
+    """What both programs begin with."""
+    open_streams()
+    if not sys.warnoptions:  # python -W or PYTHONWARNINGS: a developer wants to see them
+        warnings.simplefilter("ignore")  # torch's, Albumentations', Pillow's: no user can mend them
+
+
 def open_streams() -> None:
     """Give a program its three standard streams, where `2>&-` closed one: to nowhere.
 
@@ -91,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
 
 def program() -> NoReturn:
     """What is typed."""
-    open_streams()
+    prepare()
     leave(main())
 
 

@@ -29,6 +29,11 @@ def one_line(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" else repr(c)[1:-1] for c in text)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things: `1 image`, `2 images`, `0 boxes`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` for the nearest of `known`, else the empty string."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -18,7 +18,7 @@ from centernet.arguments import (
     within,
     words,
 )
-from centernet.cli import INTERRUPTED, check_folder, leave, open_streams, said
+from centernet.cli import INTERRUPTED, check_folder, leave, prepare, said
 from centernet.errors import UserError, one_line
 from centernet.options import add_sources
 from experiments.label import Label, parse
@@ -286,7 +286,7 @@ def gpus(text: str) -> str:
 
 def program() -> NoReturn:
     """What is typed."""
-    open_streams()
+    prepare()
     leave(main())
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from centernet import style
 from centernet.config import Config
-from centernet.errors import UserError
+from centernet.errors import UserError, counted
 from centernet.lock import exclusive, holder
 from experiments import display, question, settings, study
 from experiments.audit import audit
@@ -43,8 +43,7 @@ def lint(options: argparse.Namespace) -> int:
         remarks.append(f"warm_start: there is no store of studies here to look for {names} in")
     for remark in remarks:
         print(f"{options.space}: {remark}")
-    count = len(remarks)
-    print(f"{options.space}: {count or 'no'} {'remark' if count == 1 else 'remarks'}")
+    print(f"{options.space}: {counted(len(remarks), 'remark') if remarks else 'no remarks'}")
     return 0
 
 

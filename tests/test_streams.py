@@ -21,7 +21,7 @@ def test_a_closed_stream_changes_no_exit_status_and_gives_its_number_to_no_file(
     tmp_path: Path, name: str, closed: str
 ) -> None:
     code = (
-        f"import sys, os; from {name}.cli import open_streams; open_streams(); "
+        f"import sys, os; from {name}.cli import prepare; prepare(); "
         f"file = open({str(tmp_path / 'file')!r}, 'w'); assert file.fileno() > 2; "
         "print('out'); print('err', file=sys.stderr); sys.exit(3)"
     )
@@ -48,6 +48,13 @@ def test_a_deleted_folder_is_one_line(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_character_that_a_screen_does_not_know_is_written_as_its_code(encoding: str) -> None:
-    code = r"from centernet.cli import open_streams; open_streams(); print('\udcff\u00fc')"
+    code = r"from centernet.cli import prepare; prepare(); print('\udcff\u00fc')"
     done = run(f'PYTHONIOENCODING={encoding} "{sys.executable}" -c "{code}"')
     assert done.returncode == 0 and done.stdout.startswith("\\udcff"), done.stderr
+
+
+def test_warnings_of_libraries_are_on_no_users_screen_but_on_a_developers() -> None:
+    code = "from centernet.cli import prepare; prepare(); import warnings; warnings.warn('raw')"
+    for option, shown in (("", False), ("-W default", True)):
+        done = run(f'env -u PYTHONWARNINGS "{sys.executable}" {option} -c "{code}"')
+        assert done.returncode == 0 and ("raw" in done.stderr) == shown

@@ -13,7 +13,7 @@ from centernet.assemble import make_loader
 from centernet.checkpoint import write_bytes
 from centernet.commands.given import given_config
 from centernet.dataset.coco import read_training
-from centernet.errors import UserError
+from centernet.errors import UserError, counted
 
 
 def draw_batch(options: argparse.Namespace) -> int:
@@ -33,10 +33,11 @@ def draw_batch(options: argparse.Namespace) -> int:
         target.heatmap.numpy(),
         split.classes,
         caption=f"{options.config}: batch 1 of {len(order)}, epoch {options.epoch}, "
-        f"{config.data.width} x {config.data.height}, {len(batch.labels)} objects",
+        f"{config.data.width} x {config.data.height}, {counted(len(batch.labels), 'object')}",
     )
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     write_bytes(options.output, stream.getvalue())
-    print(f"{options.output}: {len(batch.counts)} images, {len(batch.labels)} objects")
+    shown = f"{counted(len(batch.counts), 'image')}, {counted(len(batch.labels), 'object')}"
+    print(f"{options.output}: {shown}")
     return 0

@@ -5,6 +5,7 @@ import argparse
 from centernet.dataset.convert import convert as write
 from centernet.dataset.formats import detect
 from centernet.dataset.split import passed_over
+from centernet.errors import counted
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -12,8 +13,9 @@ def convert(options: argparse.Namespace) -> int:
     splits = write(options.folder, options.output, options.follow_links)
     for split in splits:
         skipped = f", {passed_over(split.problems)}" if split.problems else ""
-        boxes = split.frequencies().sum()
-        print(f"{options.output}/{split.name}.json: {len(split)} images, {boxes} boxes{skipped}")
+        boxes = counted(int(split.frequencies().sum()), "box", "boxes")
+        found = f"{counted(len(split), 'image')}, {boxes}{skipped}"
+        print(f"{options.output}/{split.name}.json: {found}")
     print(f"from {detect(options.folder)}; fingerprints are the same in both folders")
     print(f"Next: centernet check-data {options.output}")
     return 0

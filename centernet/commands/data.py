@@ -16,7 +16,7 @@ from centernet.dataset import coco, formats, images
 from centernet.dataset.card import SEARCHED, STRIDES
 from centernet.dataset.source import Links
 from centernet.dataset.split import Problem, Split, check_disjoint, passed_over
-from centernet.errors import UserError, one_line
+from centernet.errors import UserError, counted, one_line
 from centernet.presets import load
 
 PAIRS = 5  # near-duplicates that are printed; the JSON has more
@@ -44,7 +44,7 @@ def check_data(options: argparse.Namespace) -> int:
     notes = [one for one in problems if one.note]
     more = f", and {passed_over(notes)}" if notes else ""
     fatal, count = sum(one.fatal for one in problems), len(problems) - len(notes)
-    print(f"{count} {'defect' if count == 1 else 'defects'}, {fatal} of them fatal{more}")
+    print(f"{counted(count, 'defect')}, {fatal} of them fatal{more}")
     if options.output:
         keep(card, picture, options.output)
     return 2 if fatal else 0

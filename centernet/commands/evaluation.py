@@ -19,7 +19,7 @@ from centernet.commands.detectors import detect_split, open_finder
 from centernet.confusion import IOU, confusion
 from centernet.dataset import coco
 from centernet.dataset.split import Split
-from centernet.errors import UserError, one_line
+from centernet.errors import UserError, counted, one_line
 from centernet.evaluate import Accumulated, accumulate, check_evaluator, class_rows, summary
 from centernet.structures import Detections
 
@@ -54,8 +54,8 @@ def evaluate(options: argparse.Namespace) -> int:
         raise UserError(f"{options.weights}: its classes are {ours}; the data has {theirs}")
     found = list(detect_split(finder, split, batch=options.batch))
     answer = assess(found, split, evaluator=options.evaluator, score=options.score)
-    objects = sum(row["objects"] for row in answer.classes)
-    print(f"{options.data}, {split.name}: {len(split)} images, {objects} objects")
+    objects = counted(sum(row["objects"] for row in answer.classes), "object")
+    print(f"{options.data}, {split.name}: {counted(len(split), 'image')}, {objects}")
     console = style.console()
     for table in (number_table(answer), class_table(answer), error_table(answer)):
         console.print()

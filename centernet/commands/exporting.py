@@ -5,7 +5,7 @@ import sys
 
 from centernet import sources
 from centernet.dataset import images
-from centernet.errors import UserError
+from centernet.errors import UserError, counted
 from centernet.export import BOX_TOLERANCE, SCORE_TOLERANCE
 from centernet.export import export as write
 from centernet.predict import Detector
@@ -27,8 +27,8 @@ def export(options: argparse.Namespace) -> int:
     print("translating the network, which takes about ten seconds", file=sys.stderr, flush=True)
     parity = write(detector, options.output, [images.load(file) for file in files[:CHECKED]])
     print(
-        f"{options.output}: on {parity.images} images ONNX Runtime's boxes are torch's within "
-        f"{parity.boxes:.2g} px, scores within {parity.scores:.2g} "
+        f"{options.output}: on {counted(parity.images, 'image')} ONNX Runtime's boxes are "
+        f"torch's within {parity.boxes:.2g} px, scores within {parity.scores:.2g} "
         f"({BOX_TOLERANCE} and {SCORE_TOLERANCE} allowed)"
     )
     print(f"Next: centernet predict --weights {options.output} IMAGE ...")

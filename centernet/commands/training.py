@@ -20,6 +20,7 @@ from centernet.config import Config
 from centernet.dataset import coco, formats
 from centernet.dataset.split import Split, passed_over
 from centernet.device import choose_device
+from centernet.errors import counted
 from centernet.optim import OPTIMIZERS
 from centernet.structures import Epoch, Step
 
@@ -118,7 +119,7 @@ def summary(epochs: list[Epoch], config: Config, weights: Path) -> str:
     best = [epoch for epoch in epochs if epoch.best][-1]  # the last epoch is always evaluated
     lines = [f"Best     epoch {best.number}: {numbers(best.metrics)}", f"Weights  {weights}"]
     if len(epochs) < config.train.epochs:
-        waited = f"no better AP for {config.train.patience} epochs (train.patience)"
+        waited = f"no better AP for {counted(config.train.patience or 0, 'epoch')} (train.patience)"
         lines.insert(0, f"Ended    after epoch {len(epochs)} of {config.train.epochs}: {waited}")
     file, data = shlex.quote(str(weights)), Path(str(config.data.folder))
     val = formats.read(data, "val", config.data.follow_links)
@@ -141,8 +142,9 @@ def overfit(options: argparse.Namespace) -> int:
     objects = sum(int((~record.crowd).sum()) for record in split.records)
     shown = len({label for record in split.records for label in small.labels(record)})
     print(
-        f"{config.data.folder}, train: the first {len(split)} images that show most classes, "
-        f"{objects} objects of {shown} of {len(split.classes)} classes; no augmentation"
+        f"{config.data.folder}, train: the first {counted(len(split), 'image')} that show "
+        f"most classes, {counted(objects, 'object')} of {shown} of {len(split.classes)} "
+        "classes; no augmentation"
     )
     started = time.monotonic()
     with closing(small.overfit(config, split, steps=options.steps)) as fits:
