@@ -194,10 +194,16 @@ def words(kind: Any, rules: list[Any]) -> str:
     parts = [part for part in get_args(kind) if part is not NoneType]
     if get_origin(kind) is Literal:
         return " or ".join(map(str, parts))
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"`key: value` with keys of {', '.join(kind.model_fields)}"
+    if get_origin(kind) is list:
+        return f"a list of {words(parts[0], [])}"
+    if get_origin(kind) is dict:
+        return f"`key: value`, each key {words(parts[0], [])}, each value {words(parts[1], [])}"
     if get_origin(kind) is Annotated:
         inner = [rule.metadata if isinstance(rule, FieldInfo) else [rule] for rule in parts[1:]]
         return words(parts[0], sum(inner, rules))
-    if get_origin(kind) not in (list, dict) and parts:
+    if parts:
         return " or ".join(words(part, rules) for part in parts)
     bounds = {name: getattr(rule, name) for rule in rules for name in BOUNDS if hasattr(rule, name)}
     text = [

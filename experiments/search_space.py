@@ -242,13 +242,13 @@ def _check_point(point: Mapping[str, Any], parameters: Mapping[str, BaseDistribu
 
 
 def told(what: str, identity: Mapping[str, Any]) -> str:
-    """A part of a study's identity in words: `loss.size_weight a number from 0.1 to 2`."""
-    path, value = what.removeprefix("space "), identity.get(what)
-    if what == path or path.endswith(f" {WHEN}"):
-        return f"{path} {written(value) if what in identity else 'not given'}"
+    """What a part of a study's identity is, in words; a range as `a number from 0.1 to 2`."""
+    value = identity.get(what)
+    if not what.startswith("space ") or what.endswith(f" {WHEN}"):
+        return written(value)
     if value is None:
-        return f"{path} not varied"
-    return f"{path} {described(optuna.distributions.json_to_distribution(value))}"
+        return "fixed"
+    return described(optuna.distributions.json_to_distribution(value))
 
 
 def _listed(value: list[str] | str) -> list[str]:

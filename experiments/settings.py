@@ -92,7 +92,7 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
         if unknown:
             hint = did_you_mean(name, known) or f" (there is {', '.join(known)})"
             raise UserError(f"{file}: there is no {name}{hint}") from None
-        raise UserError(f"{file}: {name}: {reason(first)}") from None
+        raise UserError(f"{file}: {reason(first)}") from None
     home = file.resolve().parent
     absolute = {
         "tracking_uri": _absolute(settings.tracking_uri, home),
@@ -107,14 +107,15 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
 
 
 def reason(error: ErrorDetails) -> str:
-    """What may be there, and what is, in words of our own."""
+    """The field, what it may hold and what came, in words of our own."""
     if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
+        return f"{error['loc'][0]}: {error['ctx']['error']}"
     section, *inner = error["loc"]
     fields = Policy.model_fields if section == "gate" and inner else Settings.model_fields
     name = str(inner[0] if section == "gate" and inner else section)
     came = "nothing" if error["type"] == "missing" else brief(error["input"])
-    return f"expected {allowed(fields[name])}, got {came}"
+    place = f"gate.{name}" if fields is Policy.model_fields else name
+    return f"{place}: expected {allowed(fields[name])}, got {came}"
 
 
 def given(name: str) -> str:

@@ -101,39 +101,32 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("kind", CHOICES)
 def test_whatever_may_be_chosen_is_stored_drawn_and_told(
-    kind: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In any order: the first trial need not have the first choice."""
     monkeypatch.setattr("experiments.report.RESAMPLES", 1)
-    choices = CHOICES[kind]
-    distributions = {"model.pretrained": CategoricalDistribution(choices)} | {
-        "augment.flip_p": SPACE["augment.flip_p"]
-    }
+    fields = {kind: CategoricalDistribution(choices) for kind, choices in CHOICES.items()}
     study = optuna.create_study(
-        direction="maximize", storage=open_storage(settings), study_name=kind
+        direction="maximize", storage=open_storage(settings), study_name="kinds"
     )
-    for number in range(8):
-        params = {"model.pretrained": choices[-1 - number % len(choices)], "augment.flip_p": 0.5}
-        study.add_trial(
-            create_trial(
-                params=params,
-                distributions=distributions,
-                value=float(number),
-                intermediate_values={1: float(number)},
-            )
-        )
-    loaded = optuna.load_study(study_name=kind, storage=open_storage(settings))
-    kept = [trial.params["model.pretrained"] for trial in loaded.get_trials()]
-    wanted = [choices[-1 - number % len(choices)] for number in range(8)]
-    assert [(type(one), one) for one in kept] == [(type(one), one) for one in wanted]
-    page = report(loaded, distributions=distributions, links={}, picture=None, watts=None)
-    for choice in wanted:
-        assert f"<td>{escape(told(choice))}</td>" in page.html
-    console = Console(record=True, width=400)
-    console.print(display.table([display.row(t) for t in loaded.get_trials()], best=None))
-    assert told(wanted[0]) in console.export_text()
+    points = [
+        {kind: choices[-1 - number % len(choices)] for kind, choices in CHOICES.items()}
+        for number in range(7)
+    ]
+    for number, point in enumerate(points):
+        study.add_trial(create_trial(params=point, distributions=fields, value=float(number)))
+    loaded = optuna.load_study(study_name="kinds", storage=open_storage(settings))
+    for trial, point in zip(loaded.get_trials(), points, strict=True):
+        for kind, choice in point.items():
+            kept = trial.params[kind]
+            assert (type(kept), kept) == (type(choice), choice)
+    page = report(loaded, distributions=fields, links={}, picture=None, watts=None)
+    console = Console(record=True, width=1000)
+    console.print(display.table([display.row(trial) for trial in loaded.get_trials()], best=None))
+    screen = console.export_text()
+    for choice in (choice for point in points for choice in point.values()):
+        assert f"<td>{escape(told(choice))}</td>" in page.html and told(choice) in screen
 
 
 def told(choice: Any) -> str:

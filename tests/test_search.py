@@ -184,7 +184,7 @@ def test_another_question_under_the_same_name_is_refused(place: Path) -> None:
     (place / "other.yaml").write_text(text.replace("high: 40.0", "high: 30.0"))
     error = run(place, "search", "--space", "other.yaml", "--study", "s", status=2)
     assert (
-        "was started with targets.sigma_divisor a number from 4 to 40 (log), now" in error
+        "was started with targets.sigma_divisor = a number from 4 to 40 (log), now" in error
         and error.count("\n") == 1
     )
 

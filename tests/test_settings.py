@@ -46,6 +46,7 @@ def test_passwords_are_not_shown(text: str, shown: str) -> None:
         ("alias: 'a b'", "alias: expected a letter, then letters, digits, '_', '-', got 'a b'"),
         ("gate: {margin: x}", "gate.margin: expected a number from 0, got 'x'"),
         ("gate: {checks: [load]}", "gate.checks: expected a list of loads or predictions or"),
+        ("gate: 3", "gate: expected `key: value` with keys of margin, confidence"),
         ("keep_best: 1.5", "keep_best: expected a whole number from 1, got 1.5"),
         ("alias: latest", "alias: MLflow reserves latest"),
     ],
@@ -53,7 +54,10 @@ def test_passwords_are_not_shown(text: str, shown: str) -> None:
 def test_a_mistake_names_the_file_and_the_field(home: Path, line: str, message: str) -> None:
     file = home / "mlflow.yaml"
     key = line.split(":")[0]
-    kept = [row for row in file.read_text().splitlines() if not row.startswith(f"{key}:")]
+    indented = "  " if key == "gate" else f"{key}:"
+    kept = [
+        row for row in file.read_text().splitlines() if not row.startswith((f"{key}:", indented))
+    ]
     file.write_text("\n".join([*kept, line]))
     with pytest.raises(UserError) as error:
         load(file)

@@ -43,5 +43,5 @@ def test_a_study_keeps_its_threads_with_any_number_of_workers(
     assert threads(None, 3) == 3
     assert threads(None, 1) == 3
     assert threads(3, 1) == 3
-    with pytest.raises(UserError, match="was started with threads 3, now it is threads 2"):
+    with pytest.raises(UserError, match="was started with threads = 3, now it is 2"):
         threads(2, 1)

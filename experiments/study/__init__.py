@@ -77,8 +77,9 @@ def open_study(
         for what in known | now:
             if then.get(what) != now.get(what):
                 raise UserError(
-                    f"study {name}: was started with {told(what, then)}, now it is "
-                    f"{told(what, now)}; name another study (STUDY=...) to ask another question"
+                    f"study {name}: was started with {what.removeprefix('space ')} = "
+                    f"{told(what, then)}, now it is {told(what, now)}; name another study "
+                    "(STUDY=...) to ask another question"
                 )
     study.set_user_attr(SEARCHED, datetime.now(UTC).isoformat())
     return study
