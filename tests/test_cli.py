@@ -110,7 +110,7 @@ TYPED = {
     "experiments search: there is no option --trails; did you mean --trials?": [
         "search", "--space", "x", "--trails", "3",
     ],
-    "argument TRIAL: a whole number from 0 to 1000000000, got 'x'": ["register", "x"],
+    "argument TRIAL: a trial (7) or a final (7.2), got 'x'": ["register", "x"],
     "argument --why: needs some words": ["rollback", "--why", " "],
     "argument --port: a port from 1 to 65535, got '99999'": ["ui", "--port", "99999"],
 }  # fmt: skip
