@@ -6,8 +6,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import untrained
+from PIL import Image
 
 from centernet import checkpoint, cli, files, sources, video
 from centernet.backbones import check_backbone
@@ -145,3 +147,32 @@ def test_weights_with_nan_are_refused_and_the_tensor_is_named(
         assert cli.main(["predict", "--json", "--weights", str(file), picture]) == 2
         message = capsys.readouterr().err
         assert message.count("\n") == 1 and f"unusable weights: {name}: 1 of its" in message
+
+
+def test_a_video_of_too_large_frames_is_refused_before_one_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "film.mp4"
+    with video.Recorder(file, rate=5) as recorder:
+        recorder.write(np.zeros((48, 64, 3), np.uint8))
+    with video.opened(file) as film:
+        assert len(list(film.frames())) == 1
+    monkeypatch.setattr(video, "MOST_PIXELS", 48 * 64 - 1)
+    with (
+        pytest.raises(UserError, match=r"film\.mp4: its frames have 3072 pixels; at most 3071"),
+        video.opened(file),
+    ):
+        pass
+
+
+def test_predict_says_that_it_reads_the_first_page_of_a_stack(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [Image.new("RGB", (96, 64), shade) for shade in ("black", "white")]
+    file = tmp_path / "stack.tif"
+    pages[0].save(file, save_all=True, append_images=pages[1:])
+    weights = untrained(data, tmp_path)
+    assert cli.main(["predict", "--json", "--weights", str(weights), str(file)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 1
+    assert shown.err == f"centernet: note: {file}: {images.STACK}\n"
