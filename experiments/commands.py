@@ -53,9 +53,10 @@ def status(options: argparse.Namespace) -> int:
     hours = ours.user_attrs.get(study.SECONDS, 0.0) / 3600
     live = "nobody searches it now"
     if process is not None and noted is not None:
-        live = f"being searched by process {process} with {noted['workers']} workers"
+        live = f"being searched by {process} with {noted['workers']} workers"
     counted = f"{len(study.finished(ours))} finished trials in {hours:.2f} hours, {live}"
-    console.print(f"Study {ours.study_name}: {counted}", highlight=False, soft_wrap=True)
+    text = f"Study {ours.study_name}: {counted}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     if process is not None and noted is not None:
         console.print(display.session(console, trials, noted).render())
         for log in sorted((own.runs / "logs" / ours.study_name).glob("worker-*.log")):

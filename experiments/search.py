@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import time
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -22,6 +21,7 @@ from centernet.dataset.coco import read_training
 from centernet.dataset.demo import demo_folder
 from centernet.dataset.split import Split
 from centernet.errors import UserError
+from centernet.interrupts import as_ctrl_c
 from centernet.lock import exclusive
 from centernet.presets import load, parse_overrides
 from centernet.seed import cores
@@ -49,7 +49,7 @@ NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 def search(options: argparse.Namespace) -> int:
     """Launch or continue a study, train its best again, and let the gate judge the winner."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    as_ctrl_c()
     console = style.console()
     own = settings.load(options.settings)
     space = search_space.read(options.space)

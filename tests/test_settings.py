@@ -1,3 +1,5 @@
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -40,10 +42,8 @@ def test_a_mistake_names_the_file_and_the_field(home: Path, line: str, message: 
 
 
 def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path: Path) -> None:
-    import os
-
     with exclusive(tmp_path / "lock"):
-        holder = rf"taken \(process {os.getpid()}\)"
+        holder = rf"taken \(process {os.getpid()} on {socket.gethostname()} since 2"
         with pytest.raises(UserError, match=holder), exclusive(tmp_path / "lock", busy="taken"):
             pass
     with exclusive(tmp_path / "lock", busy="taken"):
