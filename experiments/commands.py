@@ -136,7 +136,7 @@ def runs_page(own: Settings, address: str) -> str:
 def become_ui(own: Settings, port: int) -> NoReturn:
     """Become the MLflow server. The store's address, perhaps with a password, is no argument."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--default-artifact-root", own.artifacts]
+    command += ["--workers", "1", "--default-artifact-root", own.artifact_root]
     command += ["--uvicorn-opts", "--log-level warning"]
     environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": own.tracking_uri,

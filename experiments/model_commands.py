@@ -4,6 +4,7 @@ import argparse
 import os
 import socket
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,14 +68,14 @@ def models(options: argparse.Namespace) -> int:
 
 def about(version: Version) -> list[str]:
     """What a version's tags say, in lines."""
-    found = version.tags
+    found = defaultdict(lambda: "?", version.tags)  # anybody can delete a tag
     aliases = "".join(f" @{alias}" for alias in version.aliases)
     head = f"version {version.version}{aliases}"
     if not version.ours:
         return [f"{head}: made elsewhere"]
     lines = [
-        f"{head}: study {found['study']}, trial {found['trial']}, val AP {float(found[VALUE]):.1f}",
-        f"    run {found['run']}, data {found['data_folder']} ({found['data']})",
+        f"{head}: study {found['study']}, trial {found['trial']}, val AP {in_short(found[VALUE])}",
+        f"    run {version.run_id}, data {found['data_folder']} ({found['data']})",
     ]
     lines += [f"    {line}" for line in found.get("finals", "").splitlines()]
     if promotion.TEST in found:
@@ -83,6 +84,14 @@ def about(version: Version) -> list[str]:
     for name in (promotion.PROMOTED, promotion.ROLLED_BACK):
         lines += [f"    {name.replace('_', ' ')} {found[name]}"] if name in found else []
     return lines
+
+
+def in_short(value: str) -> str:
+    """An AP of a tag with one digit; what somebody else wrote there as it is."""
+    try:
+        return f"{float(value):.1f}"
+    except ValueError:
+        return value
 
 
 def rollback(options: argparse.Namespace) -> int:
@@ -114,7 +123,7 @@ def serve(options: argparse.Namespace) -> int:
     port = free_port(options.port or own.serve_port, "make serve")
     address = f"http://127.0.0.1:{port}/invocations"
     print(f"{version.uri}: {address} (Ctrl-C stops it)\n{ASK.format(address)}", flush=True)
-    become_server(own, str(registry.files(version)), port)
+    become_server(own, registry.files(version).as_uri(), port)
 
 
 def become_server(own: Settings, folder: str, port: int) -> NoReturn:

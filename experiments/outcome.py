@@ -15,7 +15,7 @@ def summary(
     name: str,
     best: Any,
     default: Any,
-    verdict: Verdict,
+    verdict: Verdict | None,
     alias: str,
     found: list[str],
 ) -> str:
@@ -32,7 +32,7 @@ def summary(
     lines += found
     return "\n".join([
         *lines,
-        *judged(verdict, alias),
+        *(judged(verdict, alias) if verdict else ["Model    none was registered"]),
         "",
         "Next     make ui                      compare the runs",
         f"         make reproduce TRIAL={best.number:<8} train it again, compare bit by bit",

@@ -1,6 +1,8 @@
 """From a trained run to the champion: register, check, examine, decide, record. And back again."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,7 @@ from experiments.costs import COSTS
 from experiments.gate import Comparison, Decision, Estimate
 from experiments.registry import DECISION, REPLACED, VALUE, Registry, Version
 from experiments.settings import CHALLENGER, Settings
-from experiments.tracking import Tracker
+from experiments.tracking import Gone, Tracker
 from experiments.tracking.run import CONFIG
 
 PHOTOGRAPHS = 4  # val images on which a registered model is compared with the trainer's
@@ -61,20 +63,40 @@ def promote(
     data lies now, if it moved. UserError where a person asks for a model that fails a check.
     """
     tracker = candidate.tracker
-    config = yaml.safe_load(tracker.text(candidate.run_id, CONFIG))
-    config = resolve(flatten(config) | ({"data.folder": str(folder)} if folder else {}))
-    data, digest = tracker.data(tracker.client.get_run(candidate.run_id))
+    data, digest = tracker.data(tracker.run(candidate.run_id))
     registry = Registry(own, own.model_name(data))
     with exclusive(own.runs / ".registry.lock"):
-        version = registry.register(
-            tracker, candidate.run_id, tags(candidate, config, digest) | candidate.notes
-        )
-        there = own.alias in version.aliases
-        if version.decided and (there or not by_hand):
-            decision = Decision(there, version.tags[DECISION])
-            now = registry.at(own.alias)
-            return Verdict(version, decision, champion=now, moved=there, earlier=True)
+        known = registry.find(candidate.run_id)
+        there = known is not None and own.alias in known.aliases
+        if known is not None and known.decided and (there or not by_hand):
+            decision, now = Decision(there, known.tags[DECISION]), registry.at(own.alias)
+            return Verdict(known, decision, champion=now, moved=there, earlier=True)
+        tracker.check_active(candidate.run_id)
+        config = resolve(recorded(candidate) | ({"data.folder": str(folder)} if folder else {}))
+        notes = tags(candidate, config, digest) | candidate.notes
+        version = registry.register(tracker, candidate.run_id, notes)
         return settle(own, registry, version, config, by_hand=by_hand)
+
+
+def recorded(candidate: Candidate) -> dict[str, Any]:
+    """The config that a run was trained with; Gone if it is no config any more."""
+    try:
+        return flatten(yaml.safe_load(candidate.tracker.text(candidate.run_id, CONFIG)))
+    except (yaml.YAMLError, AttributeError):
+        raise Gone(f"run {candidate.run_id}: its {CONFIG} is not a config") from None
+
+
+def promote_first(
+    own: Settings, candidates: Iterable[Candidate]
+) -> tuple[Verdict | None, list[str]]:
+    """Promote the first of which MLflow still has all it takes; what others lack, a line each."""
+    missing: list[str] = []
+    for candidate in candidates:
+        try:
+            return promote(own, candidate), missing
+        except Gone as error:
+            missing.append(f"Missing  trial {candidate.trial} is not registered: {error}")
+    return None, missing
 
 
 def settle(
@@ -187,11 +209,11 @@ def tags(candidate: Candidate, config: Config, digest: str) -> dict[str, str]:
 
 def describe(own: Settings, version: Version, why: str) -> str:
     """A version's description, for people."""
-    found = version.tags
+    found = defaultdict(lambda: "?", version.tags)  # anybody can delete a tag
     lines = [
-        f"Trial {found['trial']} of study {found['study']}, run {found['run']}, "
+        f"Trial {found['trial']} of study {found['study']}, run {version.run_id}, "
         f"data {found['data_folder']} ({found['data']}).",
-        f"Val AP {float(found[VALUE]):.2f}.",
+        f"Val AP {found[VALUE]}.",
     ]
     lines += [found["finals"]] if "finals" in found else []
     if TEST in found:
@@ -220,6 +242,7 @@ def rollback(own: Settings, registry: Registry, *, to: int | None, why: str) -> 
         if current is None:
             raise UserError(f"{registry.name} has no {own.alias}: nothing to roll back")
         before = current.tags.get(REPLACED, "")
+        before = before if before.isdecimal() else ""  # anybody can edit a tag
         if to is None and not before:
             raise UserError(f"{current.uri} replaced no other {own.alias}; name one: --to VERSION")
         target = registry.get(int(before) if to is None else to)

@@ -208,8 +208,8 @@ def write_report(own: Settings, ours: Any, tracker: Tracker) -> Path:
 
     distributions = study.distributions(ours)
     best = study.best_trial(ours)
-    runs = {tracker.number(run): run.info.run_id for run in tracker.trials()}
-    picture = tracker.picture(runs[best.number]) if best is not None else None
+    runs = {number: run.info.run_id for number, run in tracker.numbered().items()}
+    picture = tracker.picture(runs[best.number]) if best and best.number in runs else None
     page = report.report(
         ours,
         distributions=distributions,

@@ -1,5 +1,6 @@
 """The files of one run in MLflow's artifact store."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from centernet import checkpoint
+from centernet.errors import UserError
+
+
+class Gone(UserError):
+    """What was recorded once is not there any more: deleted, moved or edited."""
 
 
 class Files:
@@ -36,4 +42,7 @@ class Files:
 
     def delete(self, folder: str) -> None:
         """Delete a folder."""
-        self.store.delete_artifacts(folder)
+        if isinstance(self.store, LocalArtifactRepository):  # MLflow would decode a path twice
+            shutil.rmtree(Path(self.store.artifact_dir) / folder, ignore_errors=True)
+        else:
+            self.store.delete_artifacts(folder)

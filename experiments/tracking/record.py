@@ -24,7 +24,7 @@ from centernet.logs import from_lines, numbers
 from centernet.structures import Epoch
 from experiments.settings import Settings, sqlite_file
 from experiments.tracking import run
-from experiments.tracking.tracker import STUDY, TRIAL, connect, source_tags
+from experiments.tracking.tracker import STUDY, TRIAL, connect
 
 ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
 REPRODUCED, REPRODUCED_BY = "reproduced", "reproduced_by"  # tags of the original
@@ -100,7 +100,7 @@ class Archive:
     def _last_study(self) -> str:
         places = [one.experiment_id for one in self.client.search_experiments()]
         found = self._runs(places, "study")
-        own = [one for one in found if not one.data.tags[STUDY].endswith(FINALS)]
+        own = [one for one in found if not one.data.tags.get(STUDY, FINALS).endswith(FINALS)]
         if not own:
             raise UserError("there is no study yet: make search")
         last = max(own, key=lambda one: one.info.end_time or time.time() * 1000)
@@ -122,7 +122,8 @@ class Archive:
         found = self._runs([self._place(study)], "trial", wanted, 1)
         if found:
             return found[0]  # of several studies that had this name, the last
-        others = [int(one.data.tags[TRIAL]) for one in self.trials(study)]
+        numbers = [one.data.tags.get(TRIAL, "") for one in self.trials(study)]
+        others = [int(text) for text in numbers if re.fullmatch(r"[0-9]{1,9}", text)]
         have = f"its trials are 0 to {max(others)}" if others else "it has no trial"
         raise UserError(f"study {study} has no trial {number}; {have}")
 
@@ -139,6 +140,14 @@ class Archive:
 
     def read(self, found: MlflowRun) -> Recorded:
         """Everything that a run recorded; UserError if that is not enough to train it again."""
+        try:
+            return self._read(found)
+        except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise UserError(
+                f"run {found.info.run_id} is not as it was recorded: {one_line(repr(error))}"
+            ) from None
+
+    def _read(self, found: MlflowRun) -> Recorded:
         tags = found.data.tags
         identity = json.loads(self._wanted(found, run.IDENTITY))
         epochs, continued = self._text(found, run.EPOCHS), self._text(found, run.CONTINUED)
@@ -188,7 +197,7 @@ class Archive:
     def reproduction(self, then: Recorded) -> Iterator["Reproduction"]:
         """A run of its own below the original's, RUNNING inside the block."""
         tags = {ROLE: "reproduction", REPRODUCES: then.run_id, STUDY: then.study}
-        tags |= {run.PARENT: then.run_id} | source_tags()
+        tags |= {run.PARENT: then.run_id} | run.source_tags()
         tags["mlflow.source.name"] = "experiments reproduce"
         name = f"trial {then.trial} again"
         made = self.client.create_run(then.experiment, tags=tags, run_name=name)
