@@ -123,7 +123,7 @@ def serve(options: argparse.Namespace) -> int:
     port = free_port(options.port or own.serve_port, "make serve")
     address = f"http://127.0.0.1:{port}/invocations"
     print(f"{version.uri}: {address} (Ctrl-C stops it)\n{ASK.format(address)}", flush=True)
-    become_server(own, registry.files(version).as_uri(), port)
+    become_server(own, str(registry.files(version)), port)
 
 
 def become_server(own: Settings, folder: str, port: int) -> NoReturn:

@@ -1,6 +1,5 @@
 """The files of one run in MLflow's artifact store."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,4 @@ class Files:
 
     def delete(self, folder: str) -> None:
         """Delete a folder."""
-        if isinstance(self.store, LocalArtifactRepository):  # MLflow would decode a path twice
-            shutil.rmtree(Path(self.store.artifact_dir) / folder, ignore_errors=True)
-        else:
-            self.store.delete_artifacts(folder)
+        self.store.delete_artifacts(folder)

@@ -63,17 +63,16 @@ class Tracker:
     def of(cls, settings: Settings, study: Any) -> "Tracker":
         """The runs of an Optuna study; those of a study's finals lie beside its own."""
         name = study.user_attrs.get(PARENT, study.study_name)
-        if ID not in study.user_attrs:
+        if (study_id := study.user_attrs.get(ID)) is None:
             raise UserError(f"study {study.study_name} was not made by this program")
-        found = cls(settings, name, study.user_attrs[ID])
+        found = cls(settings, name, study_id)
         found.kind = "final" if PARENT in study.user_attrs else "trial"
         return found
 
     def data_name(self) -> str:
         """The name of the study's data; UserError if it has no run."""
-        for run in self._search("tags.role = 'study'"):
-            if "data" in run.data.tags:
-                return str(run.data.tags["data"])
+        for run in self._search("tags.role = 'study' and tags.data != ''"):
+            return str(run.data.tags["data"])
         raise UserError(f"study {self.study} has no run in MLflow that names its data")
 
     def _experiment(self) -> str:
@@ -140,8 +139,7 @@ class Tracker:
 
     def settle(self, number: int, state: str, *, reason: str, details: str = "") -> None:
         """Give the run of a trial, if it has one, the state after an attempt that failed."""
-        run = self.find(number)
-        if run is None:
+        if (run := self.find(number)) is None:
             return
         self.client.set_tag(run.info.run_id, REASON, one_line(reason))
         if details:
@@ -195,8 +193,8 @@ class Tracker:
 
     def find(self, number: int) -> MlflowRun | None:
         """The run of a trial, if there is one."""
-        runs = self._search(f"tags.{TRIAL} = '{number}' and tags.role = 'trial'")
-        return runs[0] if runs else None
+        condition = f"tags.{TRIAL} = '{number}' and tags.role = 'trial'"
+        return next(iter(self._search(condition)), None)
 
     def _search(self, condition: str, limit: int = 1) -> list[MlflowRun]:
         condition = f"{condition} and tags.{STUDY_ID} = '{self.study_id}'"
@@ -221,10 +219,10 @@ class Tracker:
     def data(self, run: MlflowRun) -> tuple[str, str]:
         """Name of the data folder, and digest of the val split, that a run was trained on."""
         names = {one.dataset.name: one.dataset.digest for one in run.inputs.dataset_inputs}
-        for name, digest in names.items():
-            if name.endswith("/val"):
-                return name.removesuffix("/val"), digest
-        raise Gone(f"run {run.info.run_id} does not say what data it was trained on")
+        name = next((name for name in names if name.endswith("/val")), None)
+        if name is None:
+            raise Gone(f"run {run.info.run_id} does not say what data it was trained on")
+        return name.removesuffix("/val"), names[name]
 
     def text(self, run_id: str, file: str) -> str:
         """A text that a run keeps; Gone if it has none such."""
