@@ -26,9 +26,13 @@ class Audit:
 def audit(ours: Any, tracker: Tracker, locks: Any) -> Audit:
     """Compare a study's trials with their runs; `locks` gives a trial's lock file."""
     runs: dict[int, list[Any]] = {}
-    for run in tracker.trials():
-        runs.setdefault(tracker.number(run), []).append(run)
     problems, points = [], 0
+    for run in tracker.trials():
+        number = tracker.number(run)
+        if number is None:
+            problems.append(f"run {run.info.run_id} does not say which trial it is of")
+        else:
+            runs.setdefault(number, []).append(run)
     trials = ours.get_trials(deepcopy=False)
     for number in runs.keys() - {trial.number for trial in trials}:
         problems.append(f"a run of trial {number}, which the study does not have")

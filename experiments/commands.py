@@ -74,9 +74,10 @@ def status(options: argparse.Namespace) -> int:
     live = "nobody searches it now"
     if process is not None:
         beside = f" with {noted['workers']} workers" if noted is not None else ""
-        live = f"being searched by process {process}{beside}"
+        live = f"being searched by {process}{beside}"
     counted = f"{len(study.finished(ours))} finished trials in {hours:.2f} hours, {live}"
-    console.print(f"Study {ours.study_name}: {counted}", highlight=False, soft_wrap=True)
+    text = f"Study {ours.study_name}: {counted}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     if process is not None and noted is not None:
         console.print(display.session(console, trials, noted).render())
         for log in sorted((own.runs / "logs" / ours.study_name).glob("worker-*.log")):

@@ -10,7 +10,7 @@ from experiments.drive import drive
 from experiments.finalists import Finalist, open_finals, standings
 from experiments.label import Label
 from experiments.objective import Search
-from experiments.promote import Candidate, promote
+from experiments.promote import Candidate, promote_first
 
 
 def hold_finals(
@@ -49,8 +49,8 @@ def conclude(shared: Search, finals: tuple[Search, list[Finalist]] | None) -> st
     if best is None or value is None:
         kind = "completed within the constraints" if shared.space.limits else "completed"
         return f"No trial was {kind}: nothing to register. make status shows the reasons."
-    run_id = best.user_attrs[study.RUN]
-    candidate = Candidate(shared.tracker, run_id, Label(best.number), value)
+    by_ap = searched(shared)
+    candidate = by_ap[0]
     headline = outcome.search_result(best, study.find_trial(shared.study, 0))
     params, lines = best.params, []
     if finals is not None:
@@ -60,17 +60,27 @@ def conclude(shared: Search, finals: tuple[Search, list[Finalist]] | None) -> st
             candidate = winner(held, ranked[0], lines)
             params = study.find_trial(shared.study, ranked[0].trial).params
             headline, *lines = lines
-    verdict = promote(own, candidate)
-    found = [headline, *outcome.values(params), *lines, *fronts(shared)]
-    name = shared.study.study_name
-    return outcome.summary(name, found, candidate.label, verdict, own.alias)
+    others = [other for other in by_ap if other is not candidate]
+    registered, missing = promote_first(own, [candidate, *others])
+    found = [headline, *outcome.values(params), *lines, *missing, *fronts(shared)]
+    chosen, verdict = registered or (candidate, None)
+    return outcome.summary(shared.study.study_name, found, chosen.label, verdict, own.alias)
+
+
+def searched(shared: Search) -> list[Candidate]:
+    """The complete trials of the search, the best first, each with its run."""
+    complete = [t for t in study.finished(shared.study) if study.score(t) is not None]
+    ranked = sorted(filter(study.feasible, complete), key=lambda t: (-t.values[0], t.number))
+    found = {number: run.info.run_id for number, run in shared.tracker.numbered().items()}
+    runs = {t.number: t.user_attrs.get(study.RUN) or found.get(t.number, "") for t in ranked}
+    return [Candidate(shared.tracker, runs[t.number], Label(t.number), t.values[0]) for t in ranked]
 
 
 def winner(held: Search, first: Finalist, lines: list[str]) -> Candidate:
     """The finalist of the highest mean AP, by its training of median AP."""
     chosen = first.median
     notes = {"finals": "\n".join(lines)}
-    run_id = chosen.user_attrs[study.RUN]
+    run_id = chosen.user_attrs.get(study.RUN, "")
     return Candidate(held.tracker, run_id, first.stands, study.score(chosen) or 0.0, notes)
 
 
@@ -79,6 +89,6 @@ def fronts(shared: Search) -> list[str]:
     names = shared.space.costs
     return [
         f"Front    trial {trial.number}: AP {trial.values[0]:.1f}, "
-        + ", ".join(f"{name} {trial.user_attrs[study.COSTS][name]:.2f}" for name in names)
+        + ", ".join(map("{} {:.2f}".format, names, trial.values[1:]))
         for trial in (shared.study.best_trials if names else [])
     ]

@@ -4,7 +4,6 @@ import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -181,10 +180,10 @@ class Screen:
 
 def session(console: Console, trials: Sequence[Any], session: dict[str, Any]) -> Screen:
     """The screen of a search that another process is at; session: what it noted of itself."""
-    began = datetime.fromtimestamp(session["began"])  # Optuna's times are local and naive
-    before = [trial for trial in trials if (trial.datetime_complete or began) < began]
-    budget = Budget(**session["budget"])
-    screen = Screen(console, budget=budget, known=map(row, before), began=session["began"])
+    began, budget = session["began"], Budget(**session["budget"])
+    complete = [trial for trial in trials if trial.datetime_complete is not None]
+    before = [trial for trial in complete if trial.datetime_complete.timestamp() < began]
+    screen = Screen(console, budget=budget, known=map(row, before), began=began)
     for trial in trials:
         if trial.state.name != "WAITING" or trial.intermediate_values:
             screen.take(row(trial))

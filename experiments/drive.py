@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from centernet.errors import UserError
-from centernet.lock import exclusive, holder
+from centernet.lock import wrest
 from experiments import study
 from experiments.budget import Budget, spent_out
 from experiments.objective import Progress, Search
@@ -26,6 +26,7 @@ from experiments.study.suggest import suggest
 from experiments.watchdog import end_children
 
 MOMENT = 2.0  # seconds
+GRACE = 20.0  # seconds for a trial's process to end that is not ours to kill
 HOPELESS = 3  # failed trials at the start of a search, before any has come to its end
 
 
@@ -71,7 +72,8 @@ def drive(search: Search, budget: Budget, crew: Crew) -> Generator[Progress, Non
             if budget.hours is not None and clock.hours >= budget.hours:
                 return
     except (KeyboardInterrupt, GeneratorExit):  # here, or where the caller shows what it got
-        signal.signal(signal.SIGINT, partial(at_once, search))  # to leave takes a moment
+        for again in (signal.SIGINT, signal.SIGTERM):  # to leave takes a moment
+            signal.signal(again, partial(at_once, search))
         raise
     finally:
         crew.close()
@@ -90,7 +92,8 @@ def at_once(search: Search, *_: object) -> None:
         settle(search)
         search.tracker.client.set_terminated(search.parent, "KILLED")
 
-    os.write(2, b"\nexperiments: ended at once; the same command continues\n")
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, b"\nexperiments: ended at once; the same command continues\n")
     end_children()
     marking = threading.Thread(target=mark, daemon=True)
     marking.start()
@@ -139,14 +142,14 @@ def forget_surplus(search: Search) -> None:
 
 
 def settle(search: Search) -> None:
-    """Queue what was interrupted, end processes that lost their search, and mark it all so."""
+    """Queue what was interrupted, end processes that lost their search, and mark it all so.
+
+    UserError, and nothing is queued, where a trial is still being trained somewhere else.
+    """
     for trial in study.running(search.study):
         lock = search.lock(trial.number)
-        if (process := holder(lock)) is not None:  # its search died; it did not notice yet
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        with exclusive(lock):
-            pass
+        busy = f"trial {trial.number} is still being trained, elsewhere"
+        wrest(lock, busy=busy, seconds=GRACE)  # its search died; it did not notice yet
     study.put_back(search.study)
     search.tracker.reconcile(study.states(search.study))
 

@@ -3,16 +3,18 @@
 import logging
 import os
 import secrets
-import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from centernet.errors import UserError
+from centernet.scratch import scratch_folder
 from experiments import study
 from experiments.drive import Crew
 from experiments.objective import Progress, Search, failed, objective
@@ -126,11 +128,15 @@ class Actors:
         """Start Ray, or connect to the cluster at RAY_ADDRESS, and the workers."""
         self.search = search
         self.share = 1 / per_gpu if gpus != "" else 0.0
-        self.scratch = tempfile.mkdtemp(prefix="ray-")
-        self.ray = start_ray(self.scratch, gpus)
-        if not self.ray.cluster_resources().get("GPU"):
-            self.share = 0.0
-        self.slots = [Slot(index, self._actor(index)) for index in range(workers)]
+        self.opened = ExitStack()
+        with self.opened as opening:  # all of it goes again where it is not opened to the end
+            scratch = opening.enter_context(scratch_folder("ray-", Path(tempfile.gettempdir())))
+            self.ray = start_ray(str(scratch), gpus)
+            opening.callback(self.ray.shutdown)
+            if not self.ray.cluster_resources().get("GPU"):
+                self.share = 0.0
+            self.slots = [Slot(index, self._actor(index)) for index in range(workers)]
+            self.opened = opening.pop_all()
 
     def _actor(self, index: int) -> Any:
         threads = str(self.search.base.train.threads)
@@ -193,8 +199,7 @@ class Actors:
 
     def close(self) -> None:
         """End every worker, at once: each trial stays where its last checkpoint is."""
-        self.ray.shutdown()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.opened.close()
 
 
 def start_ray(scratch: str, gpus: str | None) -> Any:

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import socket
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,15 @@ def called(version: Version, archive: Archive) -> str:
 
 def about(version: Version, archive: Archive) -> list[str]:
     """What a version's tags say, in lines."""
-    found = version.tags
+    found = defaultdict(lambda: "?", version.tags)  # anybody can delete a tag
     aliases = "".join(f" @{alias}" for alias in version.aliases)
     head = f"version {version.version}{aliases}"
     if not version.ours:
         return [f"{head}: made elsewhere"]
-    said = {name: found.get(name, "?") for name in ("study", "trial", "data_folder", "data")}
     lines = [
-        f"{head}: study {said['study']}, {called(version, archive)}, "
+        f"{head}: study {found['study']}, {called(version, archive)}, "
         f"val AP {rounded(found[VALUE], 1)}",
-        f"    run {version.run_id}, data {said['data_folder']} ({said['data']})",
+        f"    run {version.run_id}, data {found['data_folder']} ({found['data']})",
     ]
     lines += [f"    {line}" for line in found.get("finals", "").splitlines()]
     if promotion.TEST in found:
@@ -97,6 +97,14 @@ def about(version: Version, archive: Archive) -> list[str]:
     for name in (promotion.PROMOTED, promotion.ROLLED_BACK):
         lines += [f"    {name.replace('_', ' ')} {found[name]}"] if name in found else []
     return lines
+
+
+def in_short(value: str) -> str:
+    """An AP of a tag with one digit; what somebody else wrote there as it is."""
+    try:
+        return f"{float(value):.1f}"
+    except ValueError:
+        return value
 
 
 def rollback(options: argparse.Namespace) -> int:

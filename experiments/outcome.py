@@ -7,23 +7,34 @@ from experiments import study
 from experiments.display import number
 from experiments.finalists import DEFAULT, FINALISTS, SEEDS, Finalist
 from experiments.label import Label
+from experiments.next_steps import command, more
 from experiments.promote import Verdict
 from experiments.settings import CHALLENGER
 from experiments.study import Trial
 
 
-def summary(name: str, found: list[str], chosen: Label, verdict: Verdict, alias: str) -> str:
+def summary(name: str, found: list[str], chosen: Label, verdict: Verdict | None, alias: str) -> str:
     """What a search found, what became of the chosen training, and what to type next."""
     return "\n".join([
         "",
         *found,
-        *judged(verdict, alias),
+        *(judged(verdict, alias) if verdict else ["Model    none was registered"]),
         "",
-        "Next     make ui                      compare the runs",
-        f"         make reproduce TRIAL={chosen!s:<8} train it again, compare bit by bit",
-        f"         make register TRIAL=N        choose another {alias}",
-        f"         make search ... TRIALS=N     more trials of {name}",
+        *next_steps(name, chosen, alias),
     ])  # fmt: skip
+
+
+def next_steps(name: str, chosen: Label, alias: str) -> list[str]:
+    """Commands that go on from here, and what each does."""
+    steps = {
+        command("ui"): "compare the runs",
+        command("reproduce", trial=chosen): "train it again, compare bit by bit",
+        command("register", trial="N"): f"choose another {alias}",
+        more("trials"): f"more trials of {name}",
+    }
+    width = max(map(len, steps)) + 2
+    lines = [f"         {typed:<{width}}{what}" for typed, what in steps.items()]
+    return [lines[0].replace("         ", "Next     ", 1), *lines[1:]]
 
 
 def search_result(best: Trial, default: Trial) -> str:

@@ -1,6 +1,8 @@
 """From a trained run to the champion: register, check, examine, decide, record. And back again."""
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from experiments.gate import Comparison, Decision, Estimate
 from experiments.label import Label, words
 from experiments.registry import DECISION, REPLACED, VALUE, Registry, Version, rounded
 from experiments.settings import CHALLENGER, Settings
-from experiments.tracking import Tracker
+from experiments.tracking import Gone, Tracker
 from experiments.tracking.run import CONFIG
 
 PHOTOGRAPHS = 4  # val images on which a registered model is compared with the trainer's
@@ -62,20 +64,40 @@ def promote(
     data lies now, if it moved. UserError where a person asks for a model that fails a check.
     """
     tracker = candidate.tracker
-    config = yaml_text.parse(tracker.text(candidate.run_id, CONFIG))
-    config = resolve(flatten(config) | ({"data.folder": str(folder)} if folder else {}))
-    data, digest = tracker.data(tracker.client.get_run(candidate.run_id))
+    data, digest = tracker.data(tracker.run(candidate.run_id))
     registry = Registry(own, own.model_name(data))
     with exclusive(own.runs / ".registry.lock"):
-        version = registry.register(
-            tracker, candidate.run_id, tags(candidate, config, digest) | candidate.notes
-        )
-        there = own.alias in version.aliases
-        if version.decided and (there or not by_hand):
-            decision = Decision(there, version.tags[DECISION])
-            now = registry.at(own.alias)
-            return Verdict(version, decision, champion=now, moved=there, earlier=True)
+        known = registry.find(candidate.run_id)
+        there = known is not None and own.alias in known.aliases
+        if known is not None and known.decided and (there or not by_hand):
+            decision, now = Decision(there, known.tags[DECISION]), registry.at(own.alias)
+            return Verdict(known, decision, champion=now, moved=there, earlier=True)
+        tracker.check_active(candidate.run_id)
+        config = resolve(recorded(candidate) | ({"data.folder": str(folder)} if folder else {}))
+        notes = tags(candidate, config, digest) | candidate.notes
+        version = registry.register(tracker, candidate.run_id, notes)
         return settle(own, registry, version, config, by_hand=by_hand)
+
+
+def recorded(candidate: Candidate) -> dict[str, Any]:
+    """The config that a run was trained with; Gone if it is no config any more."""
+    try:
+        return flatten(yaml_text.parse(candidate.tracker.text(candidate.run_id, CONFIG)))
+    except (*yaml_text.ERRORS, AttributeError):
+        raise Gone(f"run {candidate.run_id}: its {CONFIG} is not a config") from None
+
+
+def promote_first(
+    own: Settings, candidates: Iterable[Candidate]
+) -> tuple[tuple[Candidate, Verdict] | None, list[str]]:
+    """Promote the first of which MLflow still has all it takes; what others lack, a line each."""
+    missing: list[str] = []
+    for candidate in candidates:
+        try:
+            return (candidate, promote(own, candidate)), missing
+        except Gone as error:
+            missing.append(f"Missing  {candidate.label.words} is not registered: {error}")
+    return None, missing
 
 
 def settle(
@@ -195,9 +217,9 @@ def tags(candidate: Candidate, config: Config, digest: str) -> dict[str, str]:
 
 def describe(own: Settings, version: Version, why: str) -> str:
     """A version's description, for people."""
-    found = version.tags
+    found = defaultdict(lambda: "?", version.tags)  # anybody can delete a tag
     lines = [
-        f"{words(found['trial']).capitalize()} of study {found['study']}, run {found['run']}, "
+        f"{words(found['trial']).capitalize()} of study {found['study']}, run {version.run_id}, "
         f"data {found['data_folder']} ({found['data']}).",
         f"Val AP {rounded(found[VALUE], 2)}.",
     ]
@@ -228,7 +250,8 @@ def rollback(own: Settings, registry: Registry, *, to: int | None, why: str) -> 
         if current is None:
             raise UserError(f"{registry.name} has no {own.alias}: nothing to roll back")
         before = current.tags.get(REPLACED, "")
-        if to is None and not before.isdecimal():  # a tag: anybody may have edited it
+        before = before if before.isdecimal() else ""  # a tag: anybody may have edited it
+        if to is None and not before:
             raise UserError(f"{current.uri} replaced no other {own.alias}; name one: --to VERSION")
         target = registry.get(int(before) if to is None else to)
         if target.version == current.version:

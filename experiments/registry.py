@@ -129,16 +129,23 @@ class Registry:
         """The folder of a version's model."""
         uri = self.settings.tracking_uri
         mlflow.set_tracking_uri(uri)
-        return Path(mlflow.artifacts.download_artifacts(version.uri, tracking_uri=uri))
+        try:
+            return Path(mlflow.artifacts.download_artifacts(version.uri, tracking_uri=uri))
+        except (MlflowException, OSError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise UserError(f"the files of {version.uri} cannot be read: {reason}") from None
 
     def weights(self, version: Version) -> Path:
         """The weights that a version holds; UserError if it is no model of ours."""
         folder = self.files(version)
         try:
             flavor = Model.load(str(folder)).flavors["python_function"]
-            return folder / str(flavor["artifacts"]["weights"]["path"])
+            weights = folder / str(flavor["artifacts"]["weights"]["path"])
         except (MlflowException, KeyError):
             raise UserError(f"{version.uri} is not a detector of this program") from None
+        if not weights.is_file():
+            raise UserError(f"{version.uri}: its weights are gone: {weights}")
+        return weights
 
     def trained(self, version: Version) -> Path:
         """The weights as the version's run keeps them; UserError if it has none."""

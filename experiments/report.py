@@ -236,7 +236,7 @@ def cost(ours: optuna.Study, trials: Sequence[FrozenTrial], watts: float | None)
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
     saved = sum(t.user_attrs.get(study.EPOCHS, 0) - (t.last_step or 0) for t in pruned)
     spans = [(t.datetime_start, t.datetime_complete) for t in trials]
-    training = sum((b - a).total_seconds() for a, b in spans if a and b) / 3600
+    training = sum(b.timestamp() - a.timestamp() for a, b in spans if a and b) / 3600
     complete = sum(trial.state.name == "COMPLETE" for trial in trials)
     failed = sum(trial.state.name == "FAIL" for trial in trials)
     searched = float(ours.user_attrs.get(study.SECONDS, 0.0)) / 3600

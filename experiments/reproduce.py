@@ -1,9 +1,7 @@
 """A trial again: what differs now, what of it can be restored, train, compare, one verdict."""
 
 import argparse
-import signal
 import sys
-import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -13,7 +11,9 @@ from typing import Any
 from centernet import checkpoint
 from centernet.checkpoint import LAST
 from centernet.errors import UserError, one_line
+from centernet.interrupts import as_ctrl_c
 from centernet.logs import from_tree
+from centernet.scratch import scratch_folder
 from experiments import provenance, restore, settings, study
 from experiments.display import duration
 from experiments.label import parse
@@ -134,7 +134,7 @@ def epochs(count: int) -> str:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Train a trial again and compare it with its run; 1 if it diverged."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
+    as_ctrl_c()  # leave nothing behind
     own = settings.load(options.settings)
     archive = Archive(own)
     then = find(archive, options.trial, options.study)
@@ -147,11 +147,11 @@ def reproduce(options: argparse.Namespace) -> int:
         raise UserError(f"the code cannot be restored: {plan.hindrance}")
     own.runs.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix=".reproduce-", dir=own.runs) as scratch,
+        scratch_folder(".reproduce-", own.runs) as scratch,
         archive.reproduction(then) as run,
-        closing(train(plan, Path(scratch), own)) as lines,
+        closing(train(plan, scratch, own)) as lines,
     ):
-        for event in judge(plan, lines, Path(scratch)):
+        for event in judge(plan, lines, scratch):
             if isinstance(event, Comparison):
                 run.log(event.now)
                 print(line(event, plan.epochs), flush=True)

@@ -49,7 +49,7 @@ def surplus(ours: Any, tracker: Tracker, pins: set[str]) -> list[Stored]:
             trial.number, study.score(trial), run_id, trial.user_attrs[study.KEPT], run_id in pins
         )
         for trial in study.kept(ours)
-        if (run_id := trial.user_attrs[study.RUN])
+        if (run_id := trial.user_attrs.get(study.RUN))
     ]
     own = tracker.settings
     return excess(stored, keep_best=own.keep_best, keep_bytes=own.keep_gb * 1e9)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import time
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -22,6 +21,7 @@ from centernet.dataset.coco import read_training
 from centernet.dataset.demo import demo_folder
 from centernet.dataset.split import Split
 from centernet.errors import UserError
+from centernet.interrupts import as_ctrl_c
 from centernet.lock import exclusive
 from centernet.presets import parse_overrides
 from centernet.seed import cores
@@ -48,7 +48,7 @@ NAME = r"[A-Za-z0-9][\w.-]*"  # of a study: it is also a folder
 
 def search(options: argparse.Namespace) -> int:
     """Launch or continue a study, train its best again, and let the gate judge the winner."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    as_ctrl_c()
     console = style.console()
     own = settings.load(options.settings)
     space, base = question.read(options.space, options.config, parse_overrides(options.set))
@@ -210,8 +210,8 @@ def write_report(own: Settings, ours: Any, tracker: Tracker) -> Path:
 
     distributions = study.distributions(ours)
     best = study.best_trial(ours)
-    runs = {tracker.number(run): run.info.run_id for run in tracker.trials()}
-    picture = tracker.picture(runs[best.number]) if best is not None else None
+    runs = {number: run.info.run_id for number, run in tracker.numbered().items()}
+    picture = tracker.picture(runs[best.number]) if best and best.number in runs else None
     page = report.report(
         ours,
         distributions=distributions,

@@ -4,9 +4,12 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
+from urllib.parse import unquote, urlparse
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from centernet.errors import UserError, did_you_mean
 from centernet.presets import read_yaml
@@ -68,6 +71,13 @@ class Settings(BaseModel):
         return alias
 
     @property
+    def artifact_root(self) -> str:
+        """`artifacts` as what MLflow reads as that very folder, whatever characters it has."""
+        folder = self.artifacts
+        as_it_is = "://" in folder or folder == urlparse(unquote(folder)).path
+        return folder if as_it_is else Path(folder).as_uri()
+
+    @property
     def runs(self) -> Path:
         """The folder of trials in progress."""
         return Path(self.folder)
@@ -94,6 +104,8 @@ def load(file: Path = Path("mlflow.yaml")) -> Settings:
             raise UserError(f"{file}: there is no {name}{hint}") from None
         raise UserError(f"{file}: {reason(first)}") from None
     home = file.resolve().parent
+    check_name(home)
+    check_name(Path(settings.artifacts))
     absolute = {
         "tracking_uri": _absolute(settings.tracking_uri, home),
         "studies": _absolute(settings.studies, home),
@@ -133,11 +145,49 @@ def check_registry(tracking_uri: str, home: Path) -> None:
         )
 
 
+def check_name(folder: Path) -> None:
+    """UserError for a folder that the stores would look for elsewhere."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{folder}: stores cannot lie in a folder whose name is not UTF-8"
+        ) from None
+    if encoded := re.search(r"%[0-9A-Fa-f]{2}", str(folder)):
+        raise UserError(
+            f"{folder}: MLflow takes {encoded[0]} in a path for {unquote(encoded[0])!r} and looks "
+            "elsewhere; rename the folder"
+        )
+
+
 def sqlite_file(uri: str) -> Path | None:
-    """The file behind a SQLite URI."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    """The file behind a SQLite URI; none behind another one."""
+    url = _sqlite(uri)
+    return None if url is None else Path(str(url.database))
+
+
+def _sqlite(uri: str) -> URL | None:
+    """A SQLite URI in its parts; UserError if it names no file."""
+    if not uri.startswith("sqlite"):
+        return None
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        url = URL.create("sqlite")
+    if not url.database or url.host:
+        raise UserError(f"{uri}: expected sqlite:///FILE")
+    return url
 
 
 def _absolute(uri: str, home: Path) -> str:
-    file = sqlite_file(uri)
-    return uri if file is None else f"sqlite:///{home / file}"
+    """The URI that SQLAlchemy reads as that very file, whatever characters its path has."""
+    url = _sqlite(uri)
+    if url is None:
+        return uri
+    url = url.set(database=str(home / str(url.database)))
+    text = url.render_as_string(hide_password=False)
+    if "%" in text:  # MLflow 3.17 would make a folder of that name, but not with a driver's name
+        text = url.set(drivername="sqlite+pysqlite").render_as_string(hide_password=False)
+    if make_url(text).database != url.database:  # SQLAlchemy 2.0 quotes nothing
+        raise UserError(f"{url.database}: a path with ? or % in it needs SQLAlchemy 2.1")
+    return text

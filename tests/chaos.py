@@ -67,7 +67,8 @@ def end(kind: str, search: int, home: Path, chance: random.Random) -> bool:
         return False
     if kind in ("worker", "hang"):
         locks = sorted(home.glob("runs/trials/*/*.lock"))
-        victims = [pid for lock in locks if (pid := holder(lock)) is not None and pid != search]
+        holders = [known.process for lock in locks if (known := holder(lock)) is not None]
+        victims = [process for process in holders if process != search]
         victims = [chance.choice(victims)] if victims else []
     elif kind == "search":
         victims = [search]

@@ -33,7 +33,7 @@ def test_a_study_cannot_be_named_like_a_path(place: Path, name: str) -> None:
 def test_two_searches_of_one_study_do_not_run_at_once(place: Path) -> None:
     with exclusive(place / "runs" / "trials" / "s.lock"):
         error = run(place, "search", "--space", "space.yaml", "--study", "s", status=2)
-    assert f"study s is being searched (process {os.getpid()})" in error
+    assert f"study s is being searched (process {os.getpid()} on " in error
 
 
 def test_corrupt_stores_are_one_line(data: Path, home: Path) -> None:

@@ -1,11 +1,17 @@
+import os
+import shutil
+import socket
 from pathlib import Path
 
+import optuna
 import pytest
 
 from centernet.errors import UserError, without_passwords
 from centernet.lock import exclusive
 from experiments.display import nearer
-from experiments.settings import load
+from experiments.settings import load, sqlite_file
+from experiments.study.storage import open_storage
+from experiments.tracking import Tracker
 
 
 def test_paths_are_relative_to_the_file_and_the_environment_wins(
@@ -65,10 +71,8 @@ def test_a_mistake_names_the_file_and_the_field(home: Path, line: str, message: 
 
 
 def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path: Path) -> None:
-    import os
-
     with exclusive(tmp_path / "lock"):
-        holder = rf"taken \(process {os.getpid()}\)"
+        holder = rf"taken \(process {os.getpid()} on {socket.gethostname()} since 2"
         with pytest.raises(UserError, match=holder), exclusive(tmp_path / "lock", busy="taken"):
             pass
     with exclusive(tmp_path / "lock", busy="taken"):
@@ -91,3 +95,65 @@ def test_only_what_lies_in_this_folder_is_told_without_it(
 ) -> None:
     monkeypatch.setattr(Path, "cwd", lambda: Path(here))
     assert nearer(text) == told
+
+
+NAMES = [
+    "".join(map(chr, range(32, 127))).replace("/", ""),
+    "what?x",
+    "50%",
+    "a?b..c#d;e",
+    "jürgen ä€",
+    "a\nb\t\x7f",
+    "x" * 200,
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_both_stores_lie_in_the_project_whatever_its_folder_is_called(
+    tmp_path: Path, stores: Path, name: str
+) -> None:
+    home = tmp_path / name
+    shutil.copytree(stores.parent, home)
+    settings = load(home / "mlflow.yaml")
+    assert sqlite_file(settings.tracking_uri) == home / "runs" / "mlflow.db"
+    study = optuna.create_study(study_name="s", storage=open_storage(settings))
+    tracker = Tracker(settings, "s", "i")
+    made = tracker.client.create_run(tracker.experiment, tags={"role": "trial", "study_id": "i"})
+    files = tracker.files(made)
+    files.write("checkpoint/best.safetensors", "weights")
+    tracker.client.log_text(made.info.run_id, "hello", "hello.txt")
+    assert tracker.text(made.info.run_id, "hello.txt") == "hello"
+    assert tracker.weights(made.info.run_id).read_text() == "weights"
+    assert list((home / "runs" / "artifacts").rglob("best.safetensors"))
+    tracker.forget(made.info.run_id)
+    assert not list(tmp_path.rglob("best.safetensors")) and study.trials == []
+    assert list(tmp_path.iterdir()) == [home]
+    for file in ("mlflow.db", "studies.db"):
+        assert list(tmp_path.rglob(file)) == [home / "runs" / file]
+
+
+@pytest.mark.parametrize("uri", ["sqlite:", "sqlite://", "sqlite:x.db", "sqlite://host/x.db"])
+def test_a_sqlite_uri_without_a_file_is_refused(home: Path, uri: str) -> None:
+    file = home / "mlflow.yaml"
+    file.write_text(file.read_text().replace("sqlite:///runs/studies.db", f"'{uri}'"))
+    with pytest.raises(UserError, match="expected sqlite:///FILE"):
+        load(file)
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(home: Path) -> None:
+    folder = home / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    shutil.copy(home / "mlflow.yaml", folder)
+    with pytest.raises(UserError, match="stores need a folder whose name is UTF-8"):
+        load(folder / "mlflow.yaml")
+
+
+def test_a_percent_sign_that_mlflow_would_decode_is_named_and_nothing_is_written(
+    home: Path,
+) -> None:
+    folder = home / "50%25"
+    folder.mkdir()
+    shutil.copy(home / "mlflow.yaml", folder)
+    with pytest.raises(UserError, match=r"50%25: MLflow takes %25 in a path for '%' and looks"):
+        load(folder / "mlflow.yaml")
+    assert sorted(home.iterdir()) == sorted([folder, home / "mlflow.yaml"])

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -104,7 +105,7 @@ class Storage(optuna.storages.RDBStorage):
         trials, parts = wanted
         with self.engine.connect() as connection:
             found = {
-                row.trial_id: SimpleNamespace(**row._mapping, **{name: [] for name in parts})
+                row.trial_id: SimpleNamespace(**local(row._mapping), **{name: [] for name in parts})
                 for row in connection.execute(trials, values)
             }
             for name, statement in parts.items() if found else ():
@@ -186,6 +187,18 @@ class Storage(optuna.storages.RDBStorage):
                 own = [row | {"trial_id": trial_id} for its, row in rows if its is table]
                 if own:
                     connection.execute(upsert(table, self.insert), own)
+
+
+def local(row: Any) -> dict[str, Any]:
+    """A trial's row with its times, stored in UTC, as Optuna gives them out: local and naive.
+
+    Of an hour that the clocks show twice, each time says which one it is of (`fold`).
+    """
+    times = {name: time for name, time in row.items() if isinstance(time, datetime)}
+    return dict(row) | {
+        name: datetime.fromtimestamp(time.replace(tzinfo=UTC).timestamp())
+        for name, time in times.items()
+    }
 
 
 @cache

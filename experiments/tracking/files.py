@@ -9,6 +9,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from centernet import checkpoint
+from centernet.errors import UserError
+
+
+class Gone(UserError):
+    """What was recorded once is not there any more: deleted, moved or edited."""
 
 
 class Files:

@@ -84,7 +84,8 @@ class Lookup:
     def trials(self, found: Logged, condition: str = "") -> list[MlflowRun]:
         """The runs of a study's trials, without those of its finals; the newest first."""
         of = f"tags.role = 'trial' and tags.{STUDY_ID} = '{found.study_id}'"
-        return self._runs([found.experiment], of + condition)
+        runs = self._runs([found.experiment], of + condition)
+        return [run for run in runs if parse(run.data.tags.get(TRIAL, ""))]  # tags can be edited
 
     def finals(self, found: Logged) -> dict[Label, MlflowRun]:
         """The runs of a study's finals."""
@@ -98,22 +99,22 @@ class Lookup:
         """What the training of a run is called; none for a final whose trial is no longer there."""
         tags = run.data.tags
         study_id = self._of(run)
-        if NUMBER in tags or study_id == tags[STUDY_ID]:
-            return parse(tags[TRIAL])
-        logged = Logged(tags[STUDY], run.info.experiment_id, tags.get(PARENT, ""), study_id)
+        if NUMBER in tags or study_id == tags.get(STUDY_ID):
+            return parse(tags.get(TRIAL, ""))
+        logged = Logged(tags.get(STUDY, ""), run.info.experiment_id, tags.get(PARENT, ""), study_id)
         return label_of_final(run, self.trials(logged))
 
     def _of(self, run: MlflowRun) -> str:
         """The id of the study that a run's trial, or final, belongs to."""
-        own, parent = str(run.data.tags[STUDY_ID]), run.data.tags.get(PARENT)
+        own, parent = str(run.data.tags.get(STUDY_ID, "")), run.data.tags.get(PARENT)
         try:
-            return str(self.client.get_run(parent).data.tags[STUDY_ID]) if parent else own
+            return str(self.client.get_run(parent).data.tags.get(STUDY_ID, own)) if parent else own
         except MlflowException:  # deleted for good
             if not str(run.info.run_name).startswith(FINAL):
                 return own
         beside = f"tags.{PARENT} = '{parent}' and tags.{STUDY_ID} != '{own}'"
         others = self._runs([run.info.experiment_id], beside, most=1)
-        return str(others[0].data.tags[STUDY_ID]) if others else ""
+        return str(others[0].data.tags.get(STUDY_ID, "")) if others else ""
 
     def _runs(
         self, places: list[str], wanted: str, most: int = MANY, view: int = ViewType.ACTIVE_ONLY
@@ -129,7 +130,7 @@ def label_of_final(final: MlflowRun, trials: Iterable[MlflowRun]) -> Label | Non
     """
     tags, params = final.data.tags, final.data.params
     if NUMBER in tags:
-        return parse(tags[TRIAL])
+        return parse(tags.get(TRIAL, ""))
     numbered = sorted(trials, key=lambda run: int(run.data.tags[TRIAL]))
     seeds = [run.data.params[SEED] for run in numbered if SEED in run.data.params]
     same = [run for run in numbered if alike(run.data.params, params)]

@@ -28,7 +28,7 @@ from experiments.settings import Settings, sqlite_file
 from experiments.tracking import run
 from experiments.tracking.lookup import Lookup
 from experiments.tracking.store import connect
-from experiments.tracking.tracker import STUDY, TRIAL, source_tags
+from experiments.tracking.tracker import STUDY, TRIAL
 
 ROLE, REPRODUCES, VERDICT = "role", "reproduces", "verdict"  # tags of a reproduction
 REPRODUCED, REPRODUCED_BY = "reproduced", "reproduced_by"  # tags of the original
@@ -109,10 +109,18 @@ class Archive:
     def words(self, found: MlflowRun) -> str:
         """What people call the training of a run."""
         label = self.lookup.label(found)
-        return f"final {found.data.tags[TRIAL]}" if label is None else label.words
+        return f"final {found.data.tags.get(TRIAL, '?')}" if label is None else label.words
 
     def read(self, found: MlflowRun) -> Recorded:
         """Everything that a run recorded; UserError if that is not enough to train it again."""
+        try:
+            return self._read(found)
+        except (KeyError, TypeError, AttributeError, *yaml_text.ERRORS) as error:
+            raise UserError(
+                f"run {found.info.run_id} is not as it was recorded: {one_line(repr(error))}"
+            ) from None
+
+    def _read(self, found: MlflowRun) -> Recorded:
         tags = found.data.tags
         identity = json.loads(self._wanted(found, run.IDENTITY))
         epochs, continued = self._text(found, run.EPOCHS), self._text(found, run.CONTINUED)
@@ -162,7 +170,7 @@ class Archive:
     def reproduction(self, then: Recorded) -> Iterator["Reproduction"]:
         """A run of its own below the original's, RUNNING inside the block."""
         tags = {ROLE: "reproduction", REPRODUCES: then.run_id, STUDY: then.study}
-        tags |= {run.PARENT: then.run_id} | source_tags()
+        tags |= {run.PARENT: then.run_id} | run.source_tags()
         tags["mlflow.source.name"] = "experiments reproduce"
         name = f"{then.name} again"
         made = self.client.create_run(then.experiment, tags=tags, run_name=name)

@@ -1,5 +1,6 @@
 """One run in MLflow: what a trial logs to it, off the training's thread."""
 
+import getpass
 import json
 import re
 import tempfile
@@ -264,3 +265,14 @@ def data_input(split: Split, name: str, folder: str) -> DatasetInput:
     )
     context = {"train": "training", "val": "validation"}[split.name]
     return DatasetInput(data, [InputTag("mlflow.data.context", context)])
+
+
+def source_tags() -> dict[str, str]:
+    """What the UI shows as source and version."""
+    commit = provenance.code(provenance.ROOT)["commit"]
+    tags = {
+        "mlflow.source.name": "experiments search",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
+    }
+    return tags | ({"mlflow.source.git.commit": commit} if commit else {})

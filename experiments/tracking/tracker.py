@@ -1,11 +1,11 @@
 """Runs in MLflow: one for a study, one below it for each trial. No policy here, only verbs."""
 
-import getpass
 import itertools
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +18,23 @@ from centernet.config import Config
 from centernet.dataset.split import Split
 from centernet.errors import UserError, one_line, without_passwords
 from centernet.lock import exclusive
-from experiments import provenance
 from experiments.label import Label
 from experiments.patience import Patient, patient
 from experiments.settings import Settings
 from experiments.study import ID, PARENT
 from experiments.study.finals import is_finals, labels
-from experiments.tracking.files import Files
-from experiments.tracking.run import ERROR, PICTURE, REASON, STATE, STATUS, WEIGHTS, Run, set_state
+from experiments.tracking.files import Files, Gone
+from experiments.tracking.run import (
+    ERROR,
+    PICTURE,
+    REASON,
+    STATE,
+    STATUS,
+    WEIGHTS,
+    Run,
+    set_state,
+    source_tags,
+)
 from experiments.tracking.store import away, connect
 from experiments.tracking.system import sampled
 
@@ -54,7 +63,9 @@ class Tracker:
     def of(cls, settings: Settings, study: Any) -> "Tracker":
         """The runs of an Optuna study; those of a study's finals lie beside its own."""
         name = study.user_attrs.get(PARENT, study.study_name)
-        found = cls(settings, name, study.user_attrs[ID])
+        if (study_id := study.user_attrs.get(ID)) is None:
+            raise UserError(f"study {study.study_name} was not made by this program")
+        found = cls(settings, name, study_id)
         found.labels = labels(study) if is_finals(study) else {}
         return found
 
@@ -64,16 +75,16 @@ class Tracker:
 
     def data_name(self) -> str:
         """The name of the study's data; UserError if it has no run."""
-        for run in self._search("tags.role = 'study'"):
+        for run in self._search("tags.role = 'study' and tags.data != ''"):
             return str(run.data.tags["data"])
-        raise UserError(f"study {self.study} has no run in MLflow")
+        raise UserError(f"study {self.study} has no run in MLflow that names its data")
 
     def _experiment(self) -> str:
         with exclusive(self.settings.runs / ".setup.lock"):
             known = self.client.get_experiment_by_name(self.study)
             if known is None:
                 remote = self.settings.tracking_uri.startswith("http")
-                location = None if remote else f"{self.settings.artifacts}/{self.study}"
+                location = None if remote else f"{self.settings.artifact_root}/{self.study}"
                 kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI's layout
                 return str(self.client.create_experiment(self.study, location, kind))
             if known.lifecycle_stage == "deleted":  # in the UI; its runs are wanted again
@@ -83,8 +94,8 @@ class Tracker:
     @contextmanager
     def open(self, *, tags: dict[str, str], texts: dict[str, str]) -> Iterator[str]:
         """The study's own run, RUNNING inside the block; the trials' runs are its children."""
-        runs = self._search("tags.role = 'study'")
-        run = runs[0] if runs else self._create("study", f"study {self.study}", tags, find=no_run)
+        known, name = self._search("tags.role = 'study'"), f"study {self.study}"
+        run = known[0] if known else self._create("study", name, tags, find=lambda: None)
         status = "FINISHED"
         try:
             self.client.update_run(run.info.run_id, "RUNNING")
@@ -133,8 +144,7 @@ class Tracker:
 
     def settle(self, number: int, state: str, *, reason: str, details: str = "") -> None:
         """Give the run of a trial, if it has one, the state after an attempt that failed."""
-        run = self.find(number)
-        if run is None:
+        if (run := self.find(number)) is None:
             return
         self.client.set_tag(run.info.run_id, REASON, one_line(reason))
         if details:
@@ -143,9 +153,8 @@ class Tracker:
 
     def reconcile(self, states: dict[int, str]) -> None:
         """Give every trial's run the status that belongs to its state, after a crash."""
-        for run in self.trials():
-            state = states.get(self.number(run), "FAIL")
-            if run.info.status != STATUS[state]:
+        for number, run in self.numbered().items():
+            if run.info.status != STATUS[state := states.get(number, "FAIL")]:
                 set_state(self.client, run.info.run_id, state)
 
     def _create(
@@ -172,9 +181,15 @@ class Tracker:
         """The runs of all trials."""
         return self._search(f"tags.{TRIAL} LIKE '%'", limit=50_000)
 
-    def number(self, run: MlflowRun) -> int:
-        """Which trial a run is of."""
-        return int(run.data.tags.get(NUMBER) or run.data.tags[TRIAL])
+    def number(self, run: MlflowRun) -> int | None:
+        """Which trial a run is of, as Optuna counts; none where somebody changed its tag."""
+        text = run.data.tags.get(NUMBER) or run.data.tags.get(TRIAL, "")
+        return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+    def numbered(self) -> dict[int, MlflowRun]:
+        """The runs that trials have, by their numbers."""
+        runs = {self.number(run): run for run in self.trials()}
+        return {number: run for number, run in runs.items() if number is not None}
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Every (step, value) of a metric, in the order of the steps."""
@@ -195,25 +210,40 @@ class Tracker:
             self.client.search_runs([self.experiment], condition, ViewType.ACTIVE_ONLY, limit)
         )
 
+    def run(self, run_id: str) -> MlflowRun:
+        """A run by its id, also one that was deleted in the UI; Gone if there is none such."""
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise Gone(f"run {run_id} is not in MLflow any more") from None
+
+    def check_active(self, run_id: str) -> None:
+        """Gone if a run was deleted in the UI."""
+        if self.run(run_id).info.lifecycle_stage != "active":
+            raise Gone(f"run {run_id} was deleted in MLflow, where it can be restored")
+
     def data(self, run: MlflowRun) -> tuple[str, str]:
         """Name of the data folder, and digest of the val split, that a run was trained on."""
         names = {one.dataset.name: one.dataset.digest for one in run.inputs.dataset_inputs}
-        name, digest = next(item for item in names.items() if item[0].endswith("/val"))
-        return name.removesuffix("/val"), digest
+        name = next((name for name in names if name.endswith("/val")), None)
+        if name is None:
+            raise Gone(f"run {run.info.run_id} does not say what data it was trained on")
+        return name.removesuffix("/val"), names[name]
 
     def text(self, run_id: str, file: str) -> str:
-        """A text that a run keeps; UserError if it has none such."""
+        """A text that a run keeps; Gone if it has none such."""
         try:
             return Path(self.client.download_artifacts(run_id, file)).read_text()
         except (MlflowException, OSError):
-            raise UserError(f"run {run_id} has no {file}: nothing was trained in it") from None
+            raise Gone(f"run {run_id} has no {file}: nothing was trained in it") from None
 
     def picture(self, run_id: str) -> bytes | None:
         """The sheet of detections that a run keeps, if it has one."""
-        try:
+        with suppress(MlflowException, OSError):
             return Path(self.client.download_artifacts(run_id, PICTURE)).read_bytes()
-        except (MlflowException, OSError):
-            return None
+        return None
 
     def keep_report(self, folder: Path) -> None:
         """Keep the study's report with its own run."""
@@ -229,7 +259,8 @@ class Tracker:
 
     def forget(self, run_id: str) -> None:
         """Delete the weights that a run keeps."""
-        self.files(self.client.get_run(run_id)).delete(WEIGHTS)
+        with suppress(Gone):
+            self.files(self.run(run_id)).delete(WEIGHTS)
 
     def files(self, run: MlflowRun) -> Files:
         """The files of a run; their store is waited for, too."""
@@ -238,11 +269,11 @@ class Tracker:
         return cast(Files, Patient(files, transient=away, seconds=seconds))
 
     def weights(self, run_id: str) -> Path:
-        """A run's best weights; UserError if it has none."""
+        """A run's best weights; Gone if it has none."""
         try:
             return Path(self.client.download_artifacts(run_id, f"{WEIGHTS}/best.safetensors"))
         except (MlflowException, OSError):
-            raise UserError(
+            raise Gone(
                 f"run {run_id} keeps no weights: only complete trials do, the best "
                 f"{self.settings.keep_best} of a study (keep_best in mlflow.yaml)"
             ) from None
@@ -250,14 +281,3 @@ class Tracker:
 
 def no_run() -> None:
     """There is none."""
-
-
-def source_tags() -> dict[str, str]:
-    """What the UI shows as source and version."""
-    commit = provenance.code(provenance.ROOT)["commit"]
-    tags = {
-        "mlflow.source.name": "experiments search",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.user": getpass.getuser(),
-    }
-    return tags | ({"mlflow.source.git.commit": commit} if commit else {})

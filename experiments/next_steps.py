@@ -1,0 +1,32 @@
+"""The commands that a message proposes, typed as this program was: by make, or by its path."""
+
+import os
+import shlex
+
+from centernet.shell import typed
+
+POSITIONAL = {("register", "trial"), ("reproduce", "trial"), ("status", "study"), ("gc", "study")}
+
+
+def command(verb: str, **options: object) -> str:
+    """`make register TRIAL=7` where make started this program, else `experiments register 7`.
+
+    Without make, the program is named as the shell finds it: `.venv/bin/experiments`.
+    """
+    words = {name: shlex.quote(str(value)) for name, value in options.items()}
+    if by_make():
+        return " ".join(["make", verb, *(f"{name.upper()}={word}" for name, word in words.items())])
+    arguments = [
+        word if (verb, name) in POSITIONAL else f"--{name} {word}" for name, word in words.items()
+    ]
+    return " ".join([typed("experiments"), verb, *arguments])
+
+
+def more(option: str) -> str:
+    """`the same command with TRIALS=N`: how to let the command that is running do more."""
+    return f"the same command with {option.upper() + '=' if by_make() else '--' + option + ' '}N"
+
+
+def by_make() -> bool:
+    """Whether make started this program."""
+    return "MAKELEVEL" in os.environ
