@@ -57,7 +57,7 @@ def main() -> None:
         assert "Gate     would" in run(home, "experiments", "register", other)
         out = run(home, *search, "--trials", 3, "--finalists", 1, "--seeds", 1)
         assert "Luck     trial" in out and "Winner   trial" in out
-        chosen = re.search(r"make reproduce TRIAL=(\d+\.1) ", out)
+        chosen = re.search(r"experiments reproduce (\d+\.1) ", out)
         assert chosen, "the winner of the finals is not what is to be reproduced"
         assert "IDENTICAL: 6 epochs" in run(home, "experiments", "reproduce", chosen[1])
         out = run(home, "experiments", "models")

@@ -17,6 +17,7 @@ from centernet.encode import encode
 from centernet.evaluate import evaluate
 from centernet.geometry import to_original
 from centernet.predict import detect
+from centernet.shell import typed
 from centernet.state import make_state
 from centernet.structures import Detections, Maps
 from centernet.train import check, set_up, train_step
@@ -114,7 +115,7 @@ def diagnose(config: Config, split: Split, fit: Fit) -> list[str]:
         return [f"it is still learning (AP50 {before:.1f}, then {now:.1f}): more --steps"]
     return [
         f"every loss has fallen, and AP50 stays at {now:.1f}: look at the boxes "
-        "(centernet check-data), and at data.height and data.width"
+        f"({typed('centernet')} check-data), and at data.height and data.width"
     ]
 
 

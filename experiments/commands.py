@@ -144,7 +144,7 @@ def ui(options: argparse.Namespace) -> int:
     own = settings.load(options.settings)
     if own.tracking_uri.startswith("http"):
         raise UserError(f"the runs are on a server; its UI is {own.tracking_uri}")
-    opened = listen(options.port or own.ui_port, "make ui")
+    opened = listen(options.port or own.ui_port, "ui")
     connect(own)
     address = "http://{}:{}".format(*opened.getsockname())
     print(f"MLflow UI: {address} (Ctrl-C stops it){runs_page(own, address)}", flush=True)

@@ -9,6 +9,7 @@ from experiments import display, launch, outcome, study
 from experiments.drive import drive
 from experiments.finalists import Finalist, open_finals, standings
 from experiments.label import Label
+from experiments.next_steps import command
 from experiments.objective import Search
 from experiments.promote import Candidate, promote_first
 
@@ -48,7 +49,7 @@ def conclude(shared: Search, finals: tuple[Search, list[Finalist]] | None) -> st
     value = None if best is None else study.score(best)
     if best is None or value is None:
         kind = "completed within the constraints" if shared.space.limits else "completed"
-        return f"No trial was {kind}: nothing to register. make status shows the reasons."
+        return f"No trial was {kind}: nothing to register. {command('status')} shows the reasons."
     by_ap = searched(shared)
     candidate = by_ap[0]
     headline = outcome.search_result(best, study.find_trial(shared.study, 0))

@@ -16,11 +16,13 @@ from rich.text import Text
 from centernet.config import Config
 from centernet.dataset.split import Split, passed_over
 from centernet.errors import one_line, without_passwords
+from centernet.shell import typed
 from centernet.structures import Epoch
 from experiments import study
 from experiments.budget import Budget
 from experiments.grammar import written
 from experiments.label import Label
+from experiments.next_steps import command
 from experiments.objective import Progress
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings
@@ -263,7 +265,8 @@ def introduction(
     """What will run, and where it is logged."""
     train, val = splits
     skipped = passed_over(problem for split in splits for problem in split.problems)
-    note = f" ({skipped}: centernet check-data)" if skipped else ""
+    check = f"{typed('centernet')} check-data"
+    note = f" ({skipped}: {check})" if skipped else ""
     classes = ", ".join(train.classes[:8]) + (" ..." if len(train.classes) > 8 else "")
     size = f"{base.data.width}x{base.data.height} px"
     methods = f"{space.sampler['name']} sampler, {space.pruner['name']} pruner"
@@ -274,5 +277,5 @@ def introduction(
         f"Data     {nearer(str(base.data.folder))}: {len(train)} train, {len(val)} val images, "
         f"{one_line(classes)}{note}\n"
         f"Model    {base.model.backbone}, {size}, {base.train.epochs} epochs a trial\n"
-        f"Logged   {nearer(without_passwords(own.tracking_uri))} (make ui)\n"
+        f"Logged   {nearer(without_passwords(own.tracking_uri))} ({command('ui')})\n"
     )

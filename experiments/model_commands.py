@@ -12,6 +12,7 @@ from centernet.errors import UserError, did_you_mean
 from experiments import promote as promotion
 from experiments import settings, study
 from experiments.label import words
+from experiments.next_steps import command, first_search
 from experiments.outcome import judged
 from experiments.promote import Candidate, promote
 from experiments.references import SCHEME, model_reference
@@ -67,7 +68,7 @@ def models(options: argparse.Namespace) -> int:
 
 def called(version: Version, archive: Archive) -> str:
     """The trial, or final, that a version was made from."""
-    trial = words(version.tags.get("trial", "?"))
+    trial = words(version.tags.get("trial", "trial ?"))
     if FINALIST not in version.tags:
         return trial
     try:
@@ -133,21 +134,22 @@ def serve(options: argparse.Namespace) -> int:
     """MLflow's scoring server on 127.0.0.1 with a registered model, in place of this process."""
     own = settings.load(options.settings)
     registry, version = chosen(own, options.weights)
-    opened = listen(options.port or own.serve_port, "make serve")
+    opened = listen(options.port or own.serve_port, "serve")
     address = "http://{}:{}/invocations".format(*opened.getsockname())
     print(f"{version.uri}: {address} (Ctrl-C stops it)\n{ASK.format(address)}", flush=True)
     folder = registry.files(version)
     become("experiments.servers.scoring", opened, scoring_environment(own.tracking_uri, folder))
 
 
-def listen(port: int, command: str) -> socket.socket:
+def listen(port: int, verb: str) -> socket.socket:
     """A socket that takes connections on 127.0.0.1; UserError where somebody else does."""
     try:
         return socket.create_server(("127.0.0.1", port), backlog=128)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise UserError(f"port {port}: {error.strerror}") from None
-        raise UserError(f"port {port} is taken; {command} PORT={port % 65535 + 1}") from None
+        free = command(verb, port=port % 65535 + 1)
+        raise UserError(f"port {port} is taken; {free}") from None
 
 
 def chosen(own: Settings, reference: str | None) -> tuple[Registry, Version]:
@@ -165,7 +167,7 @@ def chosen(own: Settings, reference: str | None) -> tuple[Registry, Version]:
     registry = Registry(own, model_name(own, name))
     version = registry.at(alias)
     if version is None:
-        raise UserError(f"{registry.name} has no {alias}: make search, make register")
+        raise UserError(f"{registry.name} has no {alias}: {command('register', trial='N')}")
     return registry, version
 
 
@@ -173,7 +175,7 @@ def model_name(own: Settings, name: str | None) -> str:
     """A registered model; by default the only one, or that of the study searched last."""
     known = names(own)
     if not known:
-        raise UserError("no model is registered yet: make search")
+        raise UserError(f"no model is registered yet: {first_search()}")
     if name is not None:
         if name not in known:
             near = did_you_mean(name, known) or f" (there are {', '.join(known)})"

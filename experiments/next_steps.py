@@ -22,6 +22,11 @@ def command(verb: str, **options: object) -> str:
     return " ".join([typed("experiments"), verb, *arguments])
 
 
+def first_search() -> str:
+    """How a study is launched."""
+    return "make search" if by_make() else f"{typed('experiments')} search --space FILE"
+
+
 def more(option: str) -> str:
     """`the same command with TRIALS=N`: how to let the command that is running do more."""
     return f"the same command with {option.upper() + '=' if by_make() else '--' + option + ' '}N"

@@ -219,7 +219,8 @@ def describe(own: Settings, version: Version, why: str) -> str:
     """A version's description, for people."""
     found = defaultdict(lambda: "?", version.tags)  # anybody can delete a tag
     lines = [
-        f"{words(found['trial']).capitalize()} of study {found['study']}, run {version.run_id}, "
+        f"{words(version.tags.get('trial', 'trial ?')).capitalize()} of study {found['study']}, "
+        f"run {version.run_id}, "
         f"data {found['data_folder']} ({found['data']}).",
         f"Val AP {rounded(found[VALUE], 2)}.",
     ]

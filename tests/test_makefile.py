@@ -2,9 +2,12 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from experiments.next_steps import command
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """#!/usr/bin/env bash
@@ -27,6 +30,19 @@ ODD = (
     'a 5" screen', "it's", "costs $5, $HOME, $(id), $$", "`touch owned`", "; touch owned #", "a\\b\\",
     "#", "%", "ü ß", "*", "-", "a=b", "two\nlines", "!",
 )  # fmt: skip
+
+
+def test_a_next_step_is_typed_as_the_program_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAKELEVEL", "1")
+    assert command("register", trial="7.2", data="a b") == "make register TRIAL=7.2 DATA='a b'"
+    monkeypatch.delenv("MAKELEVEL")
+    monkeypatch.setenv("PATH", "/nowhere")
+    typed = command("register", trial="7.2", data="a b").split()
+    assert typed[1:] == ["register", "7.2", "--data", "'a", "b'"]
+    done = subprocess.run([*typed[:1], "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: experiments")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert command("ui", port=1) == "experiments ui --port 1"
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from experiments.references import LARGEST_VERSION, ModelReference, model_refere
 from experiments.registry import LOGGED, Registry, logged_model, names
 from experiments.settings import Settings, load
 from experiments.tracking import Tracker, connect
+from experiments.tracking.record import Archive
 
 TAGS = {"val_AP": "12.5", "study": "s", "trial": "0", "run": "r"}
 
@@ -86,9 +87,10 @@ def test_tags_that_somebody_deleted_or_edited_are_no_obstacle(settings: Settings
     client.create_registered_model("m")
     client.create_model_version("m", "runs:/x/y", run_id, tags={"val_AP": "much"})
     (version,) = registry.versions()
-    assert about(version)[0] == "version 1: study ?, trial ?, val AP much"
+    archive = Archive(settings)
+    assert about(version, archive)[0] == "version 1: study ?, trial ?, val AP much"
     known = registry.register(None, run_id, TAGS)  # type: ignore[arg-type]  # it asks for nothing
-    assert about(known)[0] == "version 1: study s, trial 0, val AP much"
+    assert about(known, archive)[0] == "version 1: study s, trial 0, val AP much"
 
 
 def test_models_are_found_whatever_their_name_and_however_many(settings: Settings) -> None:

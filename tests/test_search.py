@@ -95,7 +95,7 @@ def test_a_run_says_what_it_was(own: Settings, data: Path) -> None:
 def test_the_screen_says_what_was_found_and_what_to_type(place: Path) -> None:
     out = (place / "out.txt").read_text()
     assert "Best     trial" in out and "is now models:/centernet-tiny@champion" in out
-    assert re.search(r"make reproduce TRIAL=\d", out)
+    assert re.search(r"experiments reproduce \d", out)
 
 
 def test_the_best_trial_is_the_champion_and_loads_without_this_repository_or_pickle(

@@ -144,7 +144,7 @@ def test_a_folder_whose_name_is_no_text_is_refused(home: Path) -> None:
     folder = home / os.fsdecode(b"a\xff")
     folder.mkdir()
     shutil.copy(home / "mlflow.yaml", folder)
-    with pytest.raises(UserError, match="stores need a folder whose name is UTF-8"):
+    with pytest.raises(UserError, match="stores cannot lie in a folder whose name is not UTF-8"):
         load(folder / "mlflow.yaml")
 
 

@@ -1,11 +1,13 @@
 """centernet convert: Pascal VOC and YOLO folders to COCO."""
 
 import argparse
+import shlex
 
 from centernet.dataset.convert import convert as write
 from centernet.dataset.formats import detect
 from centernet.dataset.split import passed_over
 from centernet.errors import counted
+from centernet.shell import typed
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -17,5 +19,5 @@ def convert(options: argparse.Namespace) -> int:
         found = f"{counted(len(split), 'image')}, {boxes}{skipped}"
         print(f"{options.output}/{split.name}.json: {found}")
     print(f"from {detect(options.folder)}; fingerprints are the same in both folders")
-    print(f"Next: centernet check-data {options.output}")
+    print(f"Next: {typed('centernet')} check-data {shlex.quote(str(options.output))}")
     return 0

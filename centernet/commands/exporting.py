@@ -1,6 +1,7 @@
 """centernet export: an ONNX file that was compared before it was kept."""
 
 import argparse
+import shlex
 import sys
 
 from centernet import sources
@@ -9,6 +10,7 @@ from centernet.errors import UserError, counted
 from centernet.export import BOX_TOLERANCE, SCORE_TOLERANCE
 from centernet.export import export as write
 from centernet.predict import Detector
+from centernet.shell import typed
 
 CHECKED = 16  # images on which an export is compared
 
@@ -31,5 +33,6 @@ def export(options: argparse.Namespace) -> int:
         f"torch's within {parity.boxes:.2g} px, scores within {parity.scores:.2g} "
         f"({BOX_TOLERANCE} and {SCORE_TOLERANCE} allowed)"
     )
-    print(f"Next: centernet predict --weights {options.output} IMAGE ...")
+    weights = shlex.quote(str(options.output))
+    print(f"Next: {typed('centernet')} predict --weights {weights} IMAGE ...")
     return 0

@@ -22,6 +22,7 @@ from centernet.dataset.split import Split, passed_over
 from centernet.device import choose_device
 from centernet.errors import counted
 from centernet.optim import OPTIMIZERS
+from centernet.shell import typed
 from centernet.structures import Epoch, Step
 
 
@@ -75,7 +76,7 @@ def together() -> str:
 def skipped(splits: tuple[Split, Split], folder: Path) -> str:
     """What a training leaves out of its data, and notes on them."""
     told = passed_over(problem for split in splits for problem in split.problems)
-    return f" ({told}: centernet check-data {folder})" if told else ""
+    return f" ({told}: {typed('centernet')} check-data {shlex.quote(str(folder))})" if told else ""
 
 
 def rate(config: Config) -> str:
@@ -124,12 +125,12 @@ def summary(epochs: list[Epoch], config: Config, weights: Path) -> str:
     file, data = shlex.quote(str(weights)), Path(str(config.data.folder))
     val = formats.read(data, "val", config.data.follow_links)
     images = shlex.quote(str((val.root / val.tree["images"][0]["file_name"]).parent))
-    onnx = shlex.quote(str(weights.with_suffix(".onnx")))
+    onnx, program = shlex.quote(str(weights.with_suffix(".onnx"))), typed("centernet")
     return "\n".join([
         *lines,
-        f"Next     centernet evaluate --weights {file} --data {shlex.quote(str(data))}",
-        f"         centernet predict --weights {file} IMAGE ...",
-        f"         centernet export --weights {file} --images {images} --output {onnx}",
+        f"Next     {program} evaluate --weights {file} --data {shlex.quote(str(data))}",
+        f"         {program} predict --weights {file} IMAGE ...",
+        f"         {program} export --weights {file} --images {images} --output {onnx}",
     ])  # fmt: skip
 
 

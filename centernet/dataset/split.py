@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centernet.errors import UserError, one_line
+from centernet.shell import typed
 
 SPLITS = ("train", "val", "test")
 
@@ -90,7 +91,8 @@ def refuse(problems: list[Problem]) -> None:
     """UserError that names the first fatal problem, if there is one."""
     fatal = [problem for problem in problems if problem.fatal]
     if fatal:
-        more = f" (and {len(fatal) - 1} more: centernet check-data)" if len(fatal) > 1 else ""
+        check = f"{typed('centernet')} check-data"
+        more = f" (and {len(fatal) - 1} more: {check})" if len(fatal) > 1 else ""
         raise UserError(f"{fatal[0]}{more}")
 
 

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from centernet.config import Config, flatten
 from centernet.errors import UserError, did_you_mean
 from centernet.seed import cores
+from experiments.next_steps import first_search
 from experiments.search_space import SearchSpace, told
 from experiments.settings import Settings, sqlite_file
 from experiments.study.methods import make_pruner, make_sampler
@@ -99,13 +100,13 @@ def load_study(settings: Settings, name: str | None) -> optuna.Study:
     """An existing study, by default the one searched last; UserError if there is none."""
     file = sqlite_file(settings.studies)
     if file is not None and not file.exists():
-        raise UserError("there is no study yet: make search")
+        raise UserError(f"there is no study yet: {first_search()}")
     storage = open_storage(settings)
     summaries = optuna.get_all_study_summaries(storage)
     searched = {one.study_name: one.user_attrs.get(SEARCHED, "") for one in summaries}
     finals = {one.study_name for one in summaries if PARENT in one.user_attrs}
     if not searched:
-        raise UserError("there is no study yet: make search")
+        raise UserError(f"there is no study yet: {first_search()}")
     if name is not None and name not in searched:
         near = did_you_mean(name, searched) or f" (there are {', '.join(sorted(searched))})"
         raise UserError(f"no study is named {name}{near}")

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from centernet.errors import UserError, did_you_mean
 from centernet.state import FREE
 from experiments.label import Label, parse
+from experiments.next_steps import first_search
 from experiments.study.finals import seed_number
 from experiments.study.suggest import SEED
 from experiments.tracking.run import BEST_AP, PARENT, STATE
@@ -49,7 +50,7 @@ class Lookup:
         places = [place.experiment_id for place in self.client.search_experiments()]
         for run in self._runs(places, f"tags.{STUDY_ID} LIKE '%'", most=1):
             return str(run.data.tags[STUDY])
-        raise UserError("there is no study yet: make search")
+        raise UserError(f"there is no study yet: {first_search()}")
 
     def logged(self, name: str) -> Logged:
         """A study by its name; of several that had it, the last. UserError if there is none."""

@@ -23,6 +23,7 @@ from centernet.errors import UserError, one_line
 from centernet.logs import from_lines, numbers
 from centernet.structures import Epoch
 from experiments.label import parse
+from experiments.next_steps import first_search
 from experiments.references import SCHEME, model_reference
 from experiments.settings import Settings, sqlite_file
 from experiments.tracking import run
@@ -67,7 +68,7 @@ class Archive:
         """Connect; UserError, and no new database, where there is none."""
         file = sqlite_file(settings.tracking_uri)
         if file is not None and not file.exists():
-            raise UserError("there is no study yet: make search")
+            raise UserError(f"there is no study yet: {first_search()}")
         self.settings = settings
         self.client: MlflowClient = connect(settings)
         self.lookup = Lookup(self.client)
