@@ -63,7 +63,11 @@ def measure(setting: str, *, neighbour: bool) -> tuple[float, str]:
         variables["OMP_WAIT_POLICY"] = PASSIVE
     elif setting != DEFAULT:
         variables["GOMP_SPINCOUNT"] = setting
-    busy = subprocess.Popen([sys.executable, "-c", BUSY]) if neighbour else None
+    busy = (
+        subprocess.Popen([sys.executable, "-c", BUSY], start_new_session=True)
+        if neighbour
+        else None
+    )
     try:
         done = subprocess.run(
             [sys.executable, __file__, "steps"],
