@@ -20,6 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
 from PIL import Image
+from yaml import YAMLError
 
 import centernet
 from centernet import checkpoint
@@ -141,7 +142,7 @@ class Registry:
         try:
             flavor = Model.load(str(folder)).flavors["python_function"]
             weights = folder / str(flavor["artifacts"]["weights"]["path"])
-        except (MlflowException, KeyError):
+        except (MlflowException, KeyError, TypeError, AttributeError, YAMLError):
             raise UserError(f"{version.uri} is not a detector of this program") from None
         if not weights.is_file():
             raise UserError(f"{version.uri}: its weights are gone: {weights}")

@@ -217,7 +217,7 @@ class Tracker:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            raise Gone(f"run {run_id} is not in MLflow any more") from None
+            raise Gone(f"its run {run_id} is not in MLflow any more") from None
 
     def check_active(self, run_id: str) -> None:
         """Gone if a run was deleted in the UI."""
