@@ -22,6 +22,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import optuna
+from optuna.storages import RDBStorage
 
 from centernet.config import Config
 from centernet.dataset.demo import generate
@@ -30,8 +31,8 @@ from centernet.structures import Epoch
 from centernet.train import train
 from experiments import search_space
 from experiments.study.methods import make_pruner, make_sampler
-from experiments.study.pruning import Judge
-from experiments.study.storage import Storage
+from experiments.study.pruning import EpochReporter
+from experiments.study.storage import create_study
 from experiments.study.suggest import suggest
 
 HERE = Path(__file__).parent
@@ -114,21 +115,19 @@ def race(
         file.write_text(f"{SPACE}\nsampler: {sampler}\npruner: {pruner}\n")
         space = search_space.read(file)
         base: Config = load(space.config)
-        study = optuna.create_study(
-            storage=Storage(f"sqlite:///{scratch}/studies.db", {}),
-            direction="maximize",
-            pruner=make_pruner(space),
-        )
+        database = RDBStorage(f"sqlite:///{scratch}/studies.db")
+        study = create_study("s", database, directions=["maximize"], outage_seconds=0)
+        study.pruner = make_pruner(space)
         while len(curve) < epochs:
             study.sampler = make_sampler(space, number=len(study.trials), seed=seed)
             trial = study.ask()
             suggest(trial, space, base)
             values, ended = table[nearest(trial.params)], False
-            with Judge(trial) as judge:
+            with EpochReporter(study, trial.number) as reporter:
                 for number, value in enumerate(values, start=1):
                     curve.append(best)
                     epoch = Epoch(number, {}, {"AP": value}, 0.0, 0.0, 0.0, 0.0, "", False)
-                    if ended := judge.should_end(epoch):
+                    if ended := reporter.should_end(epoch):
                         break
             if ended:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)

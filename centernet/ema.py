@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
@@ -30,7 +31,8 @@ class Ema:
         ours, theirs = (net.state_dict(keep_vars=True).values() for net in (self.model, model))
         pairs = list({id(a): (a, b) for a, b in zip(ours, theirs, strict=True)}.values())
         floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch has no types
+        move([a for a, _ in floats], [b for _, b in floats], self.step)
         for a, b in pairs:
             if not a.is_floating_point():
                 a.copy_(b)

@@ -111,10 +111,9 @@ def next_trial(search: Search, budget: Budget, hours: float) -> int | None:
         return None
     trial = study.ask(search.study, search.space, seed=search.base.train.seed)
     begun = study.EPOCHS in trial.user_attrs  # given out before: it may have a run
-    with study.together(trial):
-        trial.set_user_attr(study.BEGUN, begun)
-        config = suggest(trial, search.space, search.base)
-        trial.set_user_attr(study.EPOCHS, config.train.epochs)
+    search.study.note(trial.number, study.BEGUN, begun)
+    config = search.study.retry(suggest, trial, search.space, search.base)
+    search.study.note(trial.number, study.EPOCHS, config.train.epochs)
     return trial.number
 
 

@@ -18,7 +18,7 @@ from centernet.scratch import scratch_folder
 from experiments import study
 from experiments.drive import Crew
 from experiments.objective import Progress, Search, failed, objective
-from experiments.patience import Away, patient
+from experiments.stores.retry import Away, Retry
 from experiments.watchdog import Watchdog
 
 START = 300.0  # seconds that a worker may take until its first word
@@ -88,7 +88,7 @@ class Worker:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        self.search: Search = patient(search, transient=is_away, seconds=START)()
+        self.search: Search = Retry(is_away=is_away, seconds=START)(search)
 
     def run(self, number: int) -> Iterator[Progress]:
         """Run or continue a trial."""
@@ -218,14 +218,11 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
         import ray
     except ImportError:
         raise UserError("several workers need Ray: install the extra ray, or WORKERS=1") from None
-    from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
     own: dict[str, Any] = {"_temp_dir": scratch, "_node_ip_address": "127.0.0.1"}
     own |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     terminated = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **({} if remote else own))
-    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")  # the screen is ours
-    ray._private.worker.print_to_stdstream = silent  # likewise: what its daemons have to say
     signal.signal(signal.SIGTERM, terminated)  # in place of Ray's, which prints a stack trace
     return ray
 
@@ -235,13 +232,9 @@ def silence(minutes: float) -> str:
     return f"no epoch for {minutes:g} minutes"
 
 
-def is_away(error: Exception) -> bool:
+def is_away(error: BaseException) -> bool:
     """Whether a store did not answer."""
     return isinstance(error, Away)
-
-
-def silent(*_: Any, **__: Any) -> None:
-    """Say nothing."""
 
 
 def why(error: Exception) -> str:

@@ -30,9 +30,9 @@ from experiments.label import Label
 from experiments.retention import worth_keeping
 from experiments.search_space import SearchSpace
 from experiments.settings import Settings, given
-from experiments.study import VALUE
+from experiments.study import VALUE, Study
 from experiments.study.methods import make_pruner
-from experiments.study.pruning import Glance, Judge
+from experiments.study.pruning import EpochReporter
 from experiments.study.suggest import configured
 from experiments.tracking import Tracker
 from experiments.tracking.run import PICTURE, WEIGHTS, Run
@@ -63,7 +63,7 @@ class Progress:
 class Search:
     """What all trials of a study share."""
 
-    study: optuna.Study
+    study: Study
     space: SearchSpace
     base: Config
     data: str  # name of the data folder
@@ -140,23 +140,22 @@ def attempt(trial: optuna.Trial, search: Search, config: Config) -> Iterator[Pro
         splits=search.splits,
         begun=trial.user_attrs.get(study.BEGUN, True),
     ) as run:
-        trial.set_user_attr(study.RUN, run.id)
-        view = Glance(search.study)
-        row = yield from follow(trial, run, begun(trial, search, config), folder, view, config)
+        search.study.note(trial.number, study.RUN, run.id)
+        row = yield from follow(trial, search, run, config, folder)
         if (folder / BEST).exists():
             sheet = beside_truth(Detector.load(folder / BEST), search.splits[1])
             run.files.write(PICTURE, sheet)
         costs = {}
         if row.state == "COMPLETE":
-            costs = measure(trial, search.space, folder / BEST)
+            costs = measure(trial, search, folder / BEST)
             keep_best = search.tracker.settings.keep_best
-            if worth_keeping(view, row.value or 0.0, keep_best=keep_best):
+            if worth_keeping(search.study, row.value or 0.0, keep_best=keep_best):
                 run.files.copy(folder / BEST, WEIGHTS)
-                trial.set_user_attr(study.KEPT, (folder / BEST).stat().st_size)
+                search.study.note(trial.number, study.KEPT, (folder / BEST).stat().st_size)
                 row = replace(row, kept=True)
         run.finish(row.state, reason=row.reason, value=row.value, costs=costs)
     if row.reason:
-        trial.set_user_attr(study.REASON, row.reason)
+        search.study.note(trial.number, study.REASON, row.reason)
     values = [row.value or 0.0, *(costs[name] for name in search.space.costs if costs)]
     done = values if row.state == "COMPLETE" else None
     search.study.tell(trial, done, TrialState[row.state])
@@ -171,22 +170,26 @@ def begun(trial: optuna.Trial, search: Search, config: Config) -> Progress:
 
 
 def follow(
-    trial: optuna.Trial, run: Run, row: Progress, folder: Path, view: Glance, config: Config
+    trial: optuna.Trial, search: Search, run: Run, config: Config, folder: Path
 ) -> Generator[Progress, None, Progress]:
     """Train, and tell run and study of every epoch; how the training ended."""
+    row = begun(trial, search, config)
     try:
-        with Judge(trial, view) as judge, closing(train(config, folder)) as epochs:
+        with (
+            EpochReporter(search.study, trial.number) as reporter,
+            closing(train(config, folder)) as epochs,
+        ):
             for epoch in epochs:
                 run.log(epoch)
                 value = max(row.value or 0.0, epoch.metrics.get(VALUE, 0.0))
                 row = replace(row, epoch=epoch, value=value)
                 yield row
-                if judge.should_end(epoch):
+                if reporter.should_end(epoch):
                     return replace(
                         row, state="PRUNED", reason=f"below the others at epoch {epoch.number}"
                     )
     except torch.OutOfMemoryError:
-        if row.epoch is None and smaller_steps(trial, config):
+        if row.epoch is None and smaller_steps(trial, search, config):
             raise  # again, in halves
         return replace(row, state="FAIL", reason="out of memory: a smaller optim.batch_size?")
     except (NonFiniteLoss, UserError) as error:
@@ -194,16 +197,17 @@ def follow(
     return replace(row, state="COMPLETE")
 
 
-def measure(trial: optuna.Trial, space: SearchSpace, weights: Path) -> dict[str, float]:
+def measure(trial: optuna.Trial, search: Search, weights: Path) -> dict[str, float]:
     """The costs that the space asks about; above its limits, the trial is not feasible."""
+    space = search.space
     wanted = dict.fromkeys((*space.costs, *space.limits))
     if not wanted:
         return {}
     detector = Detector.load(weights)
     costs = {name: COSTS[name](detector) for name in wanted}
-    trial.set_user_attr(study.COSTS, costs)
+    search.study.note(trial.number, study.COSTS, costs)
     for name, most in space.limits.items():
-        trial.set_constraint(name, costs[name] - most)
+        search.study.retry(trial.set_constraint, name, costs[name] - most)
     return costs
 
 
@@ -216,14 +220,14 @@ def allowance(trial: optuna.Trial, config: Config) -> Config:
     return resolve(flatten(config.model_dump()) | {"optim.accumulate": parts})
 
 
-def smaller_steps(trial: optuna.Trial, config: Config) -> bool:
+def smaller_steps(trial: optuna.Trial, search: Search, config: Config) -> bool:
     """Allow a trial that ran out of memory, once, to take its batches in two halves."""
     if (
         study.ACCUMULATE in trial.user_attrs
         or config.optim.batch_size < 2 * config.optim.accumulate
     ):
         return False
-    trial.set_user_attr(study.ACCUMULATE, 2)
+    search.study.note(trial.number, study.ACCUMULATE, 2)
     return True
 
 

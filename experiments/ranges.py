@@ -35,7 +35,10 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     whole = isinstance(distribution, IntDistribution)
     if not math.isfinite(value) or (whole and not isinstance(value, int)):
         return False
-    return distribution._contains(distribution.to_internal_repr(value))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    steps = 0.0 if distribution.step is None else (value - distribution.low) / distribution.step
+    on_a_step = abs(steps - round(steps)) < 1e-8  # as Optuna counts
+    return distribution.low <= value <= distribution.high and on_a_step
 
 
 def position(distribution: BaseDistribution, value: Any) -> float:

@@ -41,7 +41,7 @@ class Page:
 
 
 def report(
-    ours: optuna.Study,
+    ours: study.Study,
     *,
     distributions: dict[str, BaseDistribution],
     links: dict[int, str],
@@ -230,7 +230,7 @@ def answer(best: FrozenTrial | None, default: FrozenTrial) -> str:
     )
 
 
-def cost(ours: optuna.Study, trials: Sequence[FrozenTrial], watts: float | None) -> dict[str, str]:
+def cost(ours: study.Study, trials: Sequence[FrozenTrial], watts: float | None) -> dict[str, str]:
     """What the study took, and what pruning saved."""
     used = sum(trial.last_step or 0 for trial in trials)
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]

@@ -107,3 +107,30 @@ def test_the_tests_of_a_file_run_in_one_process(request: pytest.FixtureRequest) 
     """Else every process builds what they share; pytest-xdist reads the group from the name."""
     if request.config.getoption("loadgroup", False):
         assert request.node.nodeid.endswith("@test_architecture")
+
+
+# private parts of other packages that are used all the same, each with its reason
+PRIVATE = {
+    "os._exit": "documented; ends a process whose threads cannot be waited for",
+}
+
+
+def private_reaches(file: Path) -> set[str]:
+    """Attributes and modules with a leading underscore that are not an object's own."""
+    reaches = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            owner = ast.unparse(node.value)
+            own = owner in ("self", "cls") or owner.startswith("super(")
+            if not own and not node.attr.endswith("__"):
+                reaches.add(f"{owner}.{node.attr}")
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            if any(name.startswith("_") for name in names) and names[0] != "__future__":
+                reaches.add(f"{node.module}: {', '.join(alias.name for alias in node.names)}")
+    return reaches
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_private_part_of_another_package_is_used(file: Path) -> None:
+    assert private_reaches(file) <= set(PRIVATE)

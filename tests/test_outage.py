@@ -62,7 +62,7 @@ def test_a_search_waits_for_its_database_server_and_goes_on(
 def test_system_metrics_go_on_after_the_store_was_away(
     data: Path, home: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.patience.LONGEST_WAIT", 0.5)
+    monkeypatch.setattr("experiments.stores.retry.LONGEST_WAIT", 0.5)
     text = postgres.settings((home / "mlflow.yaml").read_text()).replace(
         "seconds: 10", "seconds: 0.1"
     )

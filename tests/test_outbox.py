@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from experiments.outbox import Outbox
-from experiments.patience import Away, Patient, patient
+from experiments.stores.outbox import Outbox
+from experiments.stores.retry import Away, Retry, Waiting
 
 
 class Gone(Exception):
@@ -74,7 +74,7 @@ def test_a_call_is_tried_until_the_store_is_back() -> None:
             raise Gone
         return "answer"
 
-    assert patient(flaky, transient=is_away, seconds=10)() == "answer"
+    assert Retry(is_away=is_away, seconds=10)(flaky) == "answer"
     assert len(calls) == 3
 
 
@@ -92,7 +92,7 @@ def test_another_error_is_raised_at_once_and_a_long_outage_in_the_end() -> None:
             raise ValueError
 
     store = Store()
-    waiting = Patient(store, transient=is_away, seconds=0.5)
+    waiting = Waiting(store, Retry(is_away=is_away, seconds=0.5))
     with pytest.raises(ValueError):
         waiting.wrong()
     assert store.calls == 1 and waiting.name == "store"

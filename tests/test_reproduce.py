@@ -15,7 +15,7 @@ from centernet.structures import Epoch
 from centernet.train import train
 from experiments import objective, provenance
 from experiments.settings import Settings, load
-from experiments.study.pruning import Judge
+from experiments.study.pruning import EpochReporter
 from experiments.tracking import connect
 from experiments.tracking.record import Archive
 
@@ -137,8 +137,8 @@ def test_a_training_whose_loss_diverged_fails_again_as_it_did(short: Path, data:
 def test_a_pruned_training_is_compared_up_to_its_end(
     short: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Judge.should_end
-    monkeypatch.setattr(Judge, "should_end", lambda *words: heard(*words) or True)
+    heard = EpochReporter.should_end
+    monkeypatch.setattr(EpochReporter, "should_end", lambda *words: heard(*words) or True)
     small_study(short, "cut", tiny_values(data))
     out = run(short, "reproduce", 0, "--study", "cut")
     assert ": PRUNED after 1 epochs" in out and "IDENTICAL: 1 epoch, every loss" in out

@@ -1,6 +1,5 @@
 """Create or resume an Optuna study: storage, identity, the next trial, what became of them."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,12 +14,15 @@ from centernet.seed import cores
 from experiments.next_steps import first_search
 from experiments.search_space import SearchSpace, told
 from experiments.settings import Settings, sqlite_file
+from experiments.stores.retry import Retry
 from experiments.study.methods import make_pruner, make_sampler
-from experiments.study.storage import Storage, open_storage
+from experiments.study.pruning import VALUE as VALUE
+from experiments.study.storage import Study as Study
+from experiments.study.storage import create_study, is_away, open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-Study = optuna.Study
+Study = Study
 Trial = FrozenTrial  # as the study holds it
 IDENTITY = "identity"  # user attributes of a study: what it asked
 ID = "id"  # tells it from others of its name
@@ -38,7 +40,6 @@ KEPT = "kept"  # bytes of its weights in MLflow
 FORGOTTEN = "forgotten"  # user attribute of a study: trials whose weights were deleted since
 SECONDS = "seconds"  # user attributes of a study: of searching so far
 SESSION = "session"  # when the search that is or was last at it began, its budget, workers, GPUs
-VALUE = "AP"  # the objective: COCO AP of the EMA weights on val
 
 
 def open_study(
@@ -50,20 +51,15 @@ def open_study(
     points: list[dict[str, Any]],
     threads: int | None,
     share: int | None = None,
-) -> optuna.Study:
+) -> Study:
     """Create a study with its first points, or resume it; UserError if it asked something else.
 
     threads: that were asked for; without, a new study has `share` (default: all cores), and one
     that is resumed keeps its own, with whatever number of workers.
     """
-    storage = open_storage(settings)
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        directions=space.directions,
-        load_if_exists=True,
-        pruner=make_pruner(space),
-    )
+    database, outage = open_storage(settings), settings.outage_minutes * 60
+    study = create_study(name, database, directions=space.directions, outage_seconds=outage)
+    study.pruner = make_pruner(space)
     known = study.user_attrs.get(IDENTITY)
     if known is None:  # new, or its creation was interrupted
         for point in points:
@@ -86,23 +82,24 @@ def open_study(
     return study
 
 
-def exists(study: optuna.Study, name: str) -> bool:
+def exists(study: Study, name: str) -> bool:
     """Whether there is a study of that name beside this one."""
-    return name in optuna.get_all_study_names(study._storage)
+    return name in study.retry(optuna.get_all_study_names, study.database)
 
 
-def beside(study: optuna.Study, name: str) -> optuna.Study:
+def beside(study: Study, name: str) -> Study:
     """The study of that name beside this one."""
-    return optuna.load_study(study_name=name, storage=study._storage)
+    return Study(name, study.database, outage_seconds=study.retry.seconds)
 
 
-def load_study(settings: Settings, name: str | None) -> optuna.Study:
+def load_study(settings: Settings, name: str | None) -> Study:
     """An existing study, by default the one searched last; UserError if there is none."""
     file = sqlite_file(settings.studies)
     if file is not None and not file.exists():
         raise UserError(f"there is no study yet: {first_search()}")
-    storage = open_storage(settings)
-    summaries = optuna.get_all_study_summaries(storage)
+    database, outage = open_storage(settings), settings.outage_minutes * 60
+    retry = Retry(is_away=is_away, seconds=outage)
+    summaries = retry(optuna.get_all_study_summaries, database)
     searched = {one.study_name: one.user_attrs.get(SEARCHED, "") for one in summaries}
     finals = {one.study_name for one in summaries if PARENT in one.user_attrs}
     if not searched:
@@ -112,10 +109,10 @@ def load_study(settings: Settings, name: str | None) -> optuna.Study:
         raise UserError(f"no study is named {name}{near}")
     own = [study for study in searched if study not in finals] or list(searched)
     chosen = name or max(own, key=lambda study: searched[study])
-    return optuna.load_study(study_name=chosen, storage=storage)
+    return Study(chosen, database, outage_seconds=outage)
 
 
-def find_trial(study: optuna.Study, number: int) -> FrozenTrial:
+def find_trial(study: Study, number: int) -> FrozenTrial:
     """A trial by its number; UserError if the study has none such."""
     trials = study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
@@ -124,16 +121,16 @@ def find_trial(study: optuna.Study, number: int) -> FrozenTrial:
     return trials[number]
 
 
-def put_back(study: optuna.Study) -> None:
+def put_back(study: Study) -> None:
     """Queue trials whose process died or was interrupted: they keep number and values.
 
     To be called by the holder of the study's lock, when nobody is running one.
     """
     for trial in running(study):
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        study.set_state(trial.number, TrialState.WAITING)
 
 
-def ask(study: optuna.Study, space: SearchSpace, *, seed: int) -> optuna.Trial:
+def ask(study: Study, space: SearchSpace, *, seed: int) -> optuna.Trial:
     """The next trial: a queued one, else a new one."""
     trials = study.get_trials(deepcopy=False)
     queued = [trial.number for trial in trials if trial.state == TrialState.WAITING]
@@ -142,55 +139,42 @@ def ask(study: optuna.Study, space: SearchSpace, *, seed: int) -> optuna.Trial:
     return study.ask()
 
 
-def resume(study: optuna.Study, number: int) -> optuna.Trial:
+def resume(study: Study, number: int) -> optuna.Trial:
     """A trial that `ask` gave out, in whatever process; all its values were suggested there."""
     study.sampler = optuna.samplers.RandomSampler()
-    known = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-    return optuna.Trial(study, known)
+    return study.trial(number)
 
 
-def storage(study: optuna.Study) -> Storage:
-    """The study's database, behind Optuna's cache of it."""
-    assert isinstance(study._storage, optuna.storages._CachedStorage)
-    assert isinstance(study._storage._backend, Storage)
-    return study._storage._backend
-
-
-def together(trial: optuna.Trial) -> AbstractContextManager[None]:
-    """What a trial is given inside the block is written at its end, in one transaction."""
-    return storage(trial.study).together(trial._trial_id)
-
-
-def count_attempt(study: optuna.Study, trial: FrozenTrial) -> int:
+def count_attempt(study: Study, trial: FrozenTrial) -> int:
     """Note an attempt that ended before the trial did: how many ended at this epoch."""
     epoch = trial.last_step or 0
     at, here, total = trial.user_attrs.get(ATTEMPTS, (epoch, 0, 0))
     here = here + 1 if at == epoch else 1
-    study._storage.set_trial_user_attr(trial._trial_id, ATTEMPTS, (epoch, here, total + 1))
+    study.note(trial.number, ATTEMPTS, (epoch, here, total + 1))
     return int(here)
 
 
-def settle(study: optuna.Study, trial: FrozenTrial, state: str, reason: str) -> None:
+def settle(study: Study, trial: FrozenTrial, state: str, reason: str) -> None:
     """End a trial, or queue it to be continued; does nothing to one that has ended."""
     if find_trial(study, trial.number).state.is_finished():
         return
-    study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-    study._storage.set_trial_state_values(trial._trial_id, TrialState[state])
+    study.note(trial.number, REASON, reason)
+    study.set_state(trial.number, TrialState[state])
 
 
-def kept(study: optuna.Study) -> list[FrozenTrial]:
+def kept(study: Study) -> list[FrozenTrial]:
     """Finished trials whose runs keep weights."""
     gone = set(study.user_attrs.get(FORGOTTEN, ()))
     return [t for t in finished(study) if t.user_attrs.get(KEPT) and t.number not in gone]
 
 
-def note_forgotten(study: optuna.Study, number: int) -> None:
+def note_forgotten(study: Study, number: int) -> None:
     """The run of this trial keeps no weights any more."""
     gone = {*study.user_attrs.get(FORGOTTEN, ()), number}
     study.set_user_attr(FORGOTTEN, sorted(gone))
 
 
-def distributions(study: optuna.Study) -> dict[str, Any]:
+def distributions(study: Study) -> dict[str, Any]:
     """What the study varies, in the order of its first trials."""
     found: dict[str, Any] = {}
     for trial in study.get_trials(deepcopy=False):
@@ -198,18 +182,18 @@ def distributions(study: optuna.Study) -> dict[str, Any]:
     return found
 
 
-def finished(study: optuna.Study) -> list[FrozenTrial]:
+def finished(study: Study) -> list[FrozenTrial]:
     """Trials that used up budget: complete, pruned and failed."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def tried(study: optuna.Study) -> list[dict[str, Any]]:
+def tried(study: Study) -> list[dict[str, Any]]:
     """The values of all trials that were given out and are not queued."""
     trials = study.get_trials(deepcopy=False)
     return [trial.params for trial in trials if trial.state != TrialState.WAITING]
 
 
-def running(study: optuna.Study) -> list[FrozenTrial]:
+def running(study: Study) -> list[FrozenTrial]:
     """Trials that some process runs, or was running when it died."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
@@ -223,7 +207,7 @@ class Spent:
     value: float | None
 
 
-def spent(study: optuna.Study) -> list[Spent]:
+def spent(study: Study) -> list[Spent]:
     """All trials that have begun and are not waiting: a running one may use all its epochs."""
     # of one reading: a trial that ends meanwhile must not be missed by both
     trials = study.get_trials(deepcopy=False)
@@ -236,7 +220,7 @@ def spent(study: optuna.Study) -> list[Spent]:
     ]
 
 
-def states(study: optuna.Study) -> dict[int, str]:
+def states(study: Study) -> dict[int, str]:
     """Every trial's state by its number."""
     return {trial.number: trial.state.name for trial in study.get_trials(deepcopy=False)}
 
@@ -251,7 +235,7 @@ def feasible(trial: FrozenTrial) -> bool:
     return all(value <= 0 for value in trial.constraints.values())
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: Study) -> FrozenTrial | None:
     """The complete, feasible trial of the highest AP; the earlier of equals."""
     complete = filter(feasible, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     return max(complete, key=lambda trial: (trial.values[0], -trial.number), default=None)

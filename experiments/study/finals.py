@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import optuna
-
 from centernet.errors import UserError
 from centernet.seed import key
 from experiments import study
 from experiments.label import Label, parse
-from experiments.study import ID, IDENTITY, PARENT, RUN, Trial
+from experiments.study import ID, IDENTITY, PARENT, RUN, Study, Trial
 from experiments.study.suggest import SEED
 
 SUFFIX = ".finals"  # of the name of the study that holds another one's finals
@@ -28,19 +26,19 @@ def seed_number(base: int, seed: int) -> int:
     return next((n + 1 for n in range(MOST) if keyed(base, n) == seed), seed)
 
 
-def is_finals(holder: optuna.Study) -> bool:
+def is_finals(holder: Study) -> bool:
     """Whether a study holds the finals of another one."""
     return PARENT in holder.user_attrs
 
 
-def refuse(holder: optuna.Study, why: str) -> None:
+def refuse(holder: Study, why: str) -> None:
     """UserError where a study holds the finals of another one, which should be named instead."""
     if is_finals(holder):
         of = holder.user_attrs[PARENT]
         raise UserError(f"{holder.study_name} are the finals of study {of}: name {of}; {why}")
 
 
-def load_finals(parent: optuna.Study) -> optuna.Study | None:
+def load_finals(parent: Study) -> Study | None:
     """The finals of a study, if it has any; not those of a deleted study of its name."""
     name = parent.study_name + SUFFIX
     if not study.exists(parent, name):
@@ -49,13 +47,13 @@ def load_finals(parent: optuna.Study) -> optuna.Study | None:
     return finals if is_finals_of(finals, parent) else None
 
 
-def is_finals_of(finals: optuna.Study, parent: optuna.Study) -> bool:
+def is_finals_of(finals: Study, parent: Study) -> bool:
     """Whether they are of this study, by its id."""
     of = finals.user_attrs.get(IDENTITY, {}).get(OF)
     return of is not None and of == parent.user_attrs.get(ID)
 
 
-def labels(holder: optuna.Study) -> dict[int, Label]:
+def labels(holder: Study) -> dict[int, Label]:
     """What the trials of a study are called, by their number in Optuna."""
     trials = holder.get_trials(deepcopy=False)
     if not is_finals(holder):
@@ -77,7 +75,7 @@ def queued(trial: Trial) -> dict[str, Any]:
     return dict(trial.system_attrs.get("fixed_params", trial.params))
 
 
-def base_seed(finals: optuna.Study) -> int | None:
+def base_seed(finals: Study) -> int | None:
     """The seed of the search whose finals these are; none if that study was deleted."""
     name = finals.user_attrs[PARENT]
     if not study.exists(finals, name):
@@ -86,13 +84,13 @@ def base_seed(finals: optuna.Study) -> int | None:
     return seed_of(parent) if is_finals_of(finals, parent) else None
 
 
-def seed_of(parent: optuna.Study) -> int:
+def seed_of(parent: Study) -> int:
     """The seed of the config that the trials of a study start from."""
     known = parent.user_attrs[IDENTITY]
     return int(known[SEED] if SEED in known else study.find_trial(parent, 0).params[SEED])
 
 
-def find(parent: optuna.Study, wanted: Label) -> tuple[optuna.Study, Trial]:
+def find(parent: Study, wanted: Label) -> tuple[Study, Trial]:
     """The trial that `status` shows under a label, and the study, or its finals, that holds it.
 
     UserError if there is none such, or for the study of the finals itself: it has no numbers.
@@ -109,7 +107,7 @@ def find(parent: optuna.Study, wanted: Label) -> tuple[optuna.Study, Trial]:
     raise UserError(f"study {parent.study_name} has no final {wanted}; its finals are {there}")
 
 
-def run_of(parent: optuna.Study, wanted: Label, trial: Trial) -> str:
+def run_of(parent: Study, wanted: Label, trial: Trial) -> str:
     """The id of a trial's run; UserError if it has none."""
     if RUN not in trial.user_attrs:
         state = trial.state.name

@@ -1,62 +1,26 @@
 """Report a trial's epochs to its study, and ask the study's pruner whether it should go on."""
 
-import time
-from collections.abc import Container
-from typing import Any
-
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from copy import copy
 
 from centernet.structures import Epoch
-from experiments.outbox import Outbox
-from experiments.study import VALUE, storage
+from experiments.stores.outbox import Outbox
+from experiments.study.storage import Study
 
-AGE = 1.0  # seconds for which what was read of the other trials is good enough
-
-
-class Glance:
-    """A study as a pruner sees it: the other trials are read at most once in AGE seconds.
-
-    An epoch of a real training takes longer than that, so each one sees all that there is; one
-    that takes milliseconds does not wait for a database.
-    """
-
-    def __init__(self, study: optuna.Study) -> None:
-        """Nothing is read yet."""
-        self._study = study
-        self._trials: list[FrozenTrial] = []
-        self._read = float("-inf")
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else is the study's own."""
-        return getattr(self._study, name)
-
-    def get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        """The trials in these states, as they were a moment ago; never copied."""
-        if time.monotonic() - self._read > AGE:
-            self._trials = self._study.get_trials(deepcopy=False)
-            self._read = time.monotonic()
-        return [trial for trial in self._trials if states is None or trial.state in states]
+VALUE = "AP"  # the objective: COCO AP of the EMA weights on val
 
 
-class Judge:
-    """Hears a trial's epochs in turn; what it reports is written by another thread, in order."""
+class EpochReporter:
+    """Takes a trial's epochs in turn; what it reports is written by another thread, in order."""
 
-    def __init__(self, trial: optuna.Trial, view: Glance | None = None) -> None:
-        """`trial` may be a continued one: epochs that it reported before are not reported again.
-
-        view: of its study, where others look at it too.
-        """
-        self.trial, self.view = trial, view or Glance(trial.study)
-        self.pruner = trial.study.pruner
-        self.one = len(trial.study.directions) == 1  # Optuna prunes by one objective only
-        self.storage = storage(trial.study)
+    def __init__(self, study: Study, number: int) -> None:
+        """A trial may be a continued one: epochs reported before are not reported again."""
+        self.study, self.number = study, number
+        self.known = dict(study.get_trials(deepcopy=False)[number].intermediate_values)
+        self.may_prune = len(study.directions) == 1  # Optuna prunes by one objective only
         self.outbox: Outbox[tuple[int, float]] = Outbox(self._write)
 
-    def __enter__(self) -> "Judge":
-        """Inside, epochs are heard."""
+    def __enter__(self) -> "EpochReporter":
+        """Inside, epochs are taken."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -67,15 +31,19 @@ class Judge:
             self.outbox.stop()
 
     def _write(self, batch: list[tuple[int, float]]) -> None:
-        """`Trial.report` refuses where there are several objectives."""
-        self.storage.report(self.trial._trial_id, dict(batch))
+        self.study.report(self.number, dict(batch))
 
     def should_end(self, epoch: Epoch) -> bool:
         """Report an epoch, if it was evaluated; whether the trial is to be pruned after it."""
-        known = self.trial._cached_frozen_trial.intermediate_values
-        if VALUE not in epoch.metrics or epoch.number < max(known, default=0):
+        if VALUE not in epoch.metrics or epoch.number < max(self.known, default=0):
             return False
-        if epoch.number not in known:
-            known[epoch.number] = float(epoch.metrics[VALUE])
-            self.outbox.put((epoch.number, known[epoch.number]))
-        return self.one and bool(self.pruner.prune(self.view, self.trial._get_latest_trial()))  # type: ignore[arg-type]  # a Glance reads like a study
+        if epoch.number not in self.known:
+            self.known[epoch.number] = float(epoch.metrics[VALUE])
+            self.outbox.put((epoch.number, self.known[epoch.number]))
+        return self.may_prune and self.study.retry(self._prune)
+
+    def _prune(self) -> bool:
+        """What the pruner says of the trial with all its epochs, also those not written yet."""
+        trial = copy(self.study.get_trials(deepcopy=False)[self.number])
+        trial.intermediate_values = dict(self.known)
+        return bool(self.study.pruner.prune(self.study, trial))

@@ -25,7 +25,7 @@ def first_points(space: SearchSpace, base: Config, own: Settings) -> list[dict[s
     return [point for index, point in enumerate(points) if point not in points[:index]]
 
 
-def inherited(earlier: optuna.Study, space: SearchSpace, base: Config) -> list[dict[str, Any]]:
+def inherited(earlier: study.Study, space: SearchSpace, base: Config) -> list[dict[str, Any]]:
     """The best trials of an earlier study, as points of this space, the best first.
 
     What it did not vary has the value that it had there. Its scores are not taken over: they may be
@@ -49,7 +49,7 @@ def inherited(earlier: optuna.Study, space: SearchSpace, base: Config) -> list[d
     return points[:BEST]
 
 
-def ranked(earlier: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+def ranked(earlier: study.Study) -> list[optuna.trial.FrozenTrial]:
     """Complete trials that keep to the constraints, the highest AP first."""
     complete = [trial for trial in study.finished(earlier) if study.score(trial) is not None]
     return sorted(

@@ -25,7 +25,7 @@ from centernet.seed import key
 from centernet.structures import Epoch
 from experiments import provenance
 from experiments.manifest import manifest
-from experiments.outbox import Outbox
+from experiments.stores.outbox import Outbox
 from experiments.tracking.files import Files
 
 STATE, REASON = "state", "reason"  # tags

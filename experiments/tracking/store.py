@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from centernet.errors import UserError
 from centernet.lock import exclusive
-from experiments.patience import Away, Patient
 from experiments.settings import Settings, sqlite_file
-from experiments.study.storage import trust_the_system, write_ahead
+from experiments.stores import sqlite
+from experiments.stores.retry import Away, Retry, Waiting
 
 LONGEST = 300  # characters of what a server answers: it may be a whole page
 WHO = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -24,18 +24,15 @@ def connect(settings: Settings) -> MlflowClient:
     try:
         with exclusive(settings.runs / ".setup.lock"):
             if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_ahead(str(file))
+                sqlite.prepare(file)
             client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
-            if file is not None:
-                trust_the_system(client._tracking_client.store.engine)
         client.search_experiments(max_results=1)  # at once: nobody waits for a wrong address
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError) as error:
         kind = Away if away(error) else UserError
         raise kind(f"MLflow at {settings.tracking_uri}: {reason(error)}") from None
     except ValueError as error:  # a variable of MLflow's that is no number
         raise UserError(f"MLflow at {settings.tracking_uri}: {reason(error)}") from None
-    waiting: Any = Patient(client, transient=away, seconds=settings.outage_minutes * 60)
+    waiting: Any = Waiting(client, Retry(is_away=away, seconds=settings.outage_minutes * 60))
     return cast(MlflowClient, waiting)
 
 
@@ -52,7 +49,7 @@ def refusal(error: Exception) -> str | None:
     return reason(error) if isinstance(error, MlflowException) else None
 
 
-def away(error: Exception) -> bool:
+def away(error: BaseException) -> bool:
     """Whether this says that the store did not answer, was busy, or wrote the same row just now."""
     passing = (OperationalError, IntegrityError, requests.RequestException)
     if isinstance(error, MlflowException):

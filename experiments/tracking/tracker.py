@@ -1,6 +1,5 @@
 """Runs in MLflow: one for a study, one below it for each trial. No policy here, only verbs."""
 
-import itertools
 import logging
 import re
 import warnings
@@ -19,8 +18,8 @@ from centernet.dataset.split import Split
 from centernet.errors import UserError, one_line, without_passwords
 from centernet.lock import exclusive
 from experiments.label import Label
-from experiments.patience import Patient, patient
 from experiments.settings import Settings
+from experiments.stores.retry import Retry, Waiting
 from experiments.study import ID, PARENT
 from experiments.study.finals import is_finals, labels
 from experiments.tracking.files import Files, Gone
@@ -169,13 +168,10 @@ class Tracker:
         own = {"role": role, STUDY: self.study, STUDY_ID: self.study_id}
         every = tags | own | source_tags()
         plain = MlflowClient(self.settings.tracking_uri, self.settings.tracking_uri)
-        tries = itertools.count()
-
-        def create() -> MlflowRun:
-            made = find() if next(tries) else None
-            return made or plain.create_run(self.experiment, tags=every, run_name=name)
-
-        return patient(create, transient=away, seconds=self.settings.outage_minutes * 60)()
+        retry = Retry(is_away=away, seconds=self.settings.outage_minutes * 60)
+        return retry.create(
+            lambda: plain.create_run(self.experiment, tags=every, run_name=name), look=find
+        )
 
     def trials(self) -> list[MlflowRun]:
         """The runs of all trials."""
@@ -265,8 +261,8 @@ class Tracker:
     def files(self, run: MlflowRun) -> Files:
         """The files of a run; their store is waited for, too."""
         files: Any = Files(run, self.settings.tracking_uri)
-        seconds = self.settings.outage_minutes * 60
-        return cast(Files, Patient(files, transient=away, seconds=seconds))
+        retry = Retry(is_away=away, seconds=self.settings.outage_minutes * 60)
+        return cast(Files, Waiting(files, retry))
 
     def weights(self, run_id: str) -> Path:
         """A run's best weights; Gone if it has none."""
