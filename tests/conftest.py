@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 os.environ["OMP_NUM_THREADS"] = "2"
+os.environ.pop("MAKELEVEL", None)  # `make test` started this, but a test types no make
 os.environ["OMP_WAIT_POLICY"] = "passive"  # tests run side by side: a thread that waits sleeps
 
 from centernet.config import Config, resolve
