@@ -9,7 +9,7 @@ from experiments import display, launch, outcome, study
 from experiments.drive import drive
 from experiments.finalists import Finalist, open_finals, standings
 from experiments.label import Label
-from experiments.next_steps import command
+from experiments.next_steps import command, option
 from experiments.objective import Search
 from experiments.promote import Candidate, promote_first
 
@@ -25,7 +25,8 @@ def hold_finals(
         return None
     if count == 0:
         console.print(
-            "\nFinals   skipped: the best trial may be a lucky one (FINALISTS=3 would tell)"
+            "\nFinals   skipped: the best trial may be a lucky one "
+            f"({option('finalists', 3)} would tell)"
         )
         return None
     finals, budget = open_finals(shared, count, seeds)

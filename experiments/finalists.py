@@ -15,6 +15,7 @@ from centernet.errors import UserError
 from experiments import study
 from experiments.budget import Budget
 from experiments.label import Label
+from experiments.next_steps import option
 from experiments.objective import Search
 from experiments.search_space import SearchSpace
 from experiments.study.finals import (
@@ -113,7 +114,8 @@ def check_name(parent: Any) -> None:
         if study.IDENTITY in finals.user_attrs and not is_finals_of(finals, parent):
             raise UserError(
                 f"study {name} is not of this study {parent.study_name}, but of an earlier one of "
-                "its name: delete it too (optuna delete-study), or name another study (STUDY=...)"
+                "its name: delete it too (optuna delete-study), or name another study"
+                f" ({option('study', 'NAME')})"
             )
 
 

@@ -17,6 +17,7 @@ from centernet.errors import UserError
 from centernet.scratch import scratch_folder
 from experiments import study
 from experiments.drive import Crew
+from experiments.next_steps import option
 from experiments.objective import Progress, Search, failed, objective
 from experiments.stores.retry import Away, Retry
 from experiments.watchdog import Watchdog
@@ -217,7 +218,9 @@ def start_ray(scratch: str, gpus: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError("several workers need Ray: install the extra ray, or WORKERS=1") from None
+        raise UserError(
+            f"several workers need Ray: install the extra ray, or {option('workers', 1)}"
+        ) from None
 
     own: dict[str, Any] = {"_temp_dir": scratch, "_node_ip_address": "127.0.0.1"}
     own |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}

@@ -27,9 +27,9 @@ def first_search() -> str:
     return "make search" if by_make() else f"{typed('experiments')} search --space FILE"
 
 
-def more(option: str) -> str:
-    """`the same command with TRIALS=N`: how to let the command that is running do more."""
-    return f"the same command with {option.upper() + '=' if by_make() else '--' + option + ' '}N"
+def option(name: str, value: object) -> str:
+    """How an option is given: `TRIALS=3` to make, else `--trials 3`."""
+    return f"{name.upper()}={value}" if by_make() else f"--{name} {value}"
 
 
 def by_make() -> bool:

@@ -7,7 +7,7 @@ from experiments import study
 from experiments.display import number
 from experiments.finalists import DEFAULT, FINALISTS, SEEDS, Finalist
 from experiments.label import Label
-from experiments.next_steps import command, more
+from experiments.next_steps import command, option
 from experiments.promote import Verdict
 from experiments.settings import CHALLENGER
 from experiments.study import Trial
@@ -30,7 +30,7 @@ def next_steps(name: str, chosen: Label, alias: str) -> list[str]:
         command("ui"): "compare the runs",
         command("reproduce", trial=chosen): "train it again, compare bit by bit",
         command("register", trial="N"): f"choose another {alias}",
-        more("trials"): f"more trials of {name}",
+        f"the same command with {option('trials', 'N')}": f"more trials of {name}",
     }
     width = max(map(len, steps)) + 2
     lines = [f"         {typed:<{width}}{what}" for typed, what in steps.items()]

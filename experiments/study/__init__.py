@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from centernet.config import Config, flatten
 from centernet.errors import UserError, did_you_mean
 from centernet.seed import cores
-from experiments.next_steps import first_search
+from experiments.next_steps import first_search, option
 from experiments.search_space import SearchSpace, told
 from experiments.settings import Settings, sqlite_file
 from experiments.stores.retry import Retry
@@ -76,7 +76,7 @@ def open_study(
                 raise UserError(
                     f"study {name}: was started with {what.removeprefix('space ')} = "
                     f"{told(what, then)}, now it is {told(what, now)}; name another study "
-                    "(STUDY=...) to ask another question"
+                    f"({option('study', 'NAME')}) to ask another question"
                 )
     study.set_user_attr(SEARCHED, datetime.now(UTC).isoformat())
     return study
