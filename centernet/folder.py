@@ -12,6 +12,7 @@ from typing import Any
 
 from centernet import checkpoint, distributed
 from centernet.checkpoint import BEST, LAST
+from centernet.errors import UserError
 from centernet.lock import exclusive
 from centernet.structures import Epoch
 
@@ -36,6 +37,28 @@ def claimed(folder: Path) -> Iterator[None]:
             for file in folder.glob(f".{name}-*"):
                 file.unlink()
         yield
+
+
+def check_best(folder: Path, epochs: list[Epoch]) -> None:
+    """UserError unless the best weights there are those of the best of `epochs`, if it has one.
+
+    epochs: those that `last` has; none where there is no `last`.
+    """
+    file = folder / BEST
+    best = [epoch for epoch in epochs if epoch.best][-1:]
+    if not best:
+        if file.exists() or file.is_symlink():
+            rule = f"its {BEST} is of none of the epochs that are in {LAST}"
+            missing = rule if epochs else f"{BEST}, without a {LAST} to go on from"
+            raise UserError(f"{folder}: holds another training ({missing}); choose another folder")
+        return
+    again = f"the best that {LAST} tells of; put that file back, or choose another folder"
+    try:
+        _, record = checkpoint.read(file)
+    except UserError as error:
+        raise UserError(f"{error}; it held epoch {best[0].number}, {again}") from None
+    if record.get("digest") != best[0].digest:
+        raise UserError(f"{file}: not the weights of epoch {best[0].number}, {again}")
 
 
 def write_next(folder: Path, epoch: Epoch, weights: checkpoint.Tensors, record: Any) -> None:

@@ -118,7 +118,8 @@ def add_sources(predict: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("runs/predict"),
         metavar="FOLDER",
-        help="for pictures and videos (default: %(default)s)",
+        help="for pictures and videos, NAME.detections.png or .mp4; what has such a name there and "
+        "is no SOURCE is replaced (default: %(default)s)",
     )
     predict.add_argument(
         "--json",

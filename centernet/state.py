@@ -4,8 +4,10 @@ import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from centernet import checkpoint, distributed, seed
@@ -27,6 +29,20 @@ FREE = {  # change no result, so they may change on resuming
     "train.device",
 }
 LOGGER = logging.getLogger(__name__)
+
+
+class Record(BaseModel):
+    """What a checkpoint says beside its tensors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: dict[str, Any]
+    data: list[str]  # fingerprints of train and val
+    ema_step: Annotated[int, Field(ge=0)]
+    epochs: list[Epoch]
+
+
+FIELDS = Record.model_fields
 
 
 @dataclass(slots=True)
@@ -98,11 +114,18 @@ def restore(
     """
     if not file.exists():
         return
-    tensors, record = checkpoint.read(file)
-    checkpoint.expect(file, record, "training")
-    before = resolve(flatten(record["config"]))
+    tensors, content = checkpoint.read(file)
+    checkpoint.expect(file, content, "training")
+    try:
+        record = Record.model_validate({k: v for k, v in content.items() if k in FIELDS})
+        before = resolve(flatten(record.config))
+    except UserError as error:  # a field that another version of this program had
+        raise UserError(f"{file}: its config: {error}") from None
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"{file}: not a checkpoint of this program: {place} is damaged") from None
     changed = [text for text in differences(before, config) if text.split(":")[0] not in free]
-    if changed or record["data"] != [split.fingerprint for split in splits]:
+    if changed or record.data != [split.fingerprint for split in splits]:
         what = changed[0] if changed else "other images or boxes"
         raise UserError(f"{file.parent}: holds another training ({what}); choose another folder")
     if before.train.threads != config.train.threads and distributed.rank() == 0:
@@ -110,8 +133,10 @@ def restore(
             "%s: began with %s threads and goes on with %s, so last bits may differ",
             file.parent, before.train.threads, config.train.threads,
         )  # fmt: skip
-    state.model.load_state_dict(checkpoint.under("model", tensors))
-    state.ema.model.load_state_dict(checkpoint.under("ema", tensors))
-    state.ema.step = record["ema_step"]
-    checkpoint.restore_optimizer(state.optimizer, checkpoint.under("optimizer", tensors))
-    state.epochs = [Epoch(**epoch) for epoch in record["epochs"]]
+    try:
+        state.model.load_state_dict(checkpoint.under("model", tensors))
+        state.ema.model.load_state_dict(checkpoint.under("ema", tensors))
+        checkpoint.restore_optimizer(state.optimizer, checkpoint.under("optimizer", tensors))
+    except (RuntimeError, ValueError, IndexError):
+        raise UserError(f"{file}: its tensors are not those of its config") from None
+    state.ema.step, state.epochs = record.ema_step, record.epochs

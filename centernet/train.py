@@ -26,7 +26,7 @@ from centernet.device import choose_device
 from centernet.encode import encode
 from centernet.errors import UserError, did_you_mean
 from centernet.evaluate import evaluate
-from centernet.folder import claimed, settle, write_next
+from centernet.folder import check_best, claimed, settle, write_next
 from centernet.losses import HEATMAP_LOSSES, SIZE_LOSSES, Counts, losses
 from centernet.model import check_model
 from centernet.optim import OPTIMIZERS, SCHEDULES
@@ -93,6 +93,7 @@ def train_stepwise(
         writes = distributed.rank() == 0
         if writes:
             settle(folder, state.epochs)
+            check_best(folder, state.epochs)
         yield from (replace(epoch, restored=True) for epoch in state.epochs)
 
         while not is_over(state.epochs, config):

@@ -1,10 +1,13 @@
 """A training's folder is its alone, can be written, and its best is of an epoch in last."""
 
+import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import tiny_values
 
 from centernet import checkpoint, cli, folder
 from centernet import train as module
@@ -12,6 +15,7 @@ from centernet.checkpoint import BEST, LAST
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError
 from centernet.predict import CLASSES, weights_record
+from centernet.structures import Epoch
 from centernet.train import train
 
 
@@ -86,3 +90,72 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
 def test_more_classes_than_a_network_can_have_are_one_line(tiny: Config) -> None:
     with pytest.raises(UserError, match=r"^65537 classes: a network can have 65536$"):
         weights_record(tiny, ("a",) * (CLASSES + 1))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("trained")
+    list(train(resolve(tiny_values(data) | {"train.epochs": 1}), home))
+    return home
+
+
+def copied(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def again(home: Path, data: Path, **changes: Any) -> list[Epoch]:
+    return list(train(resolve(tiny_values(data) | {"train.epochs": 1} | changes), home))
+
+
+def test_the_best_weights_of_another_training_are_kept(
+    trained: Path, tmp_path: Path, data: Path
+) -> None:
+    home = copied(trained, tmp_path)
+    (home / LAST).unlink()
+    before = (home / BEST).read_bytes()
+    with pytest.raises(UserError, match=r"copy: holds another training .* choose another folder"):
+        again(home, data)
+    assert (home / BEST).read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["missing", "junk", "of another"])
+def test_a_training_typed_again_names_no_weights_but_its_own(
+    damage: str, trained: Path, tmp_path: Path, data: Path
+) -> None:
+    home = copied(trained, tmp_path)
+    assert [epoch.restored for epoch in again(home, data)] == [True]
+    tensors, record = checkpoint.read(home / BEST)
+    (home / BEST).unlink()
+    if damage == "junk":
+        (home / BEST).write_text("junk")
+    if damage == "of another":
+        checkpoint.write(home / BEST, tensors, record | {"digest": "0" * 32})
+    with pytest.raises(UserError, match=r"copy/best\.safetensors: .* epoch 1, the best"):
+        again(home, data)
+
+
+DAMAGES: dict[str, Any] = {
+    "no epochs": lambda record: record.pop("epochs"),
+    "no data": lambda record: record.pop("data"),
+    "no config": lambda record: record.pop("config"),
+    "config is no mapping": lambda record: record.update(config=5),
+    "config of another version": lambda record: record["config"].update(gone={"x": 1}),
+    "ema_step is text": lambda record: record.update(ema_step="x"),
+    "an epoch lacks a key": lambda record: record["epochs"][0].pop("losses"),
+    "an epoch has another key": lambda record: record["epochs"][0].update(other=1),
+    "a tensor is missing": lambda record: None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_one_line(
+    damage: str, trained: Path, tmp_path: Path, data: Path
+) -> None:
+    home = copied(trained, tmp_path)
+    tensors, record = checkpoint.read(home / LAST)
+    DAMAGES[damage](record)
+    if damage == "a tensor is missing":
+        tensors.pop(next(name for name in tensors if name.startswith("model/")))
+    checkpoint.write(home / LAST, tensors, record)
+    with pytest.raises(UserError, match=rf"^{home / LAST}: "):
+        again(home, data)

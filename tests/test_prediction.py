@@ -245,3 +245,28 @@ def test_pictures_never_overwrite_what_was_read(data: Path, weights: Path, tmp_p
     assert cli.main([*words, str(tmp_path / "one"), str(tmp_path / "two")]) == 0
     written = sorted(file.name for file in (tmp_path / "one").iterdir())
     assert written == ["same.png", "same.png.0.detections.png", "same.png.1.detections.png"]
+
+
+def test_no_result_takes_the_place_of_an_input_or_of_another_result(
+    weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    inputs = {
+        name: Path(shutil.copy(folder / source, pictures / name))
+        for name, source in (
+            ("x.png", "a.jpg"),
+            ("x.png.detections.png", "b.jpg"),
+            ("x.png.0", "c.jpg"),
+        )
+    }
+    (pictures / "below").mkdir()
+    inputs["below/x.png"] = Path(shutil.copy(folder / "a.jpg", pictures / "below" / "x.png"))
+    before = {name: file.read_bytes() for name, file in inputs.items()}
+    words = ["predict", "--weights", str(weights), "--batch", "1", "--output", str(pictures)]
+    for _ in range(2):  # again: earlier results are replaced
+        assert cli.main([*words, *map(str, inputs.values())]) == 0
+        results = [line.rpartition(" -> ")[2] for line in capsys.readouterr().out.splitlines()]
+        assert len(set(results)) == len(inputs)
+        assert {name: file.read_bytes() for name, file in inputs.items()} == before
+    assert len(list(pictures.glob("*.png"))) == 2 + len(inputs)

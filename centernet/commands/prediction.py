@@ -3,11 +3,12 @@
 import argparse
 import io
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import groupby, islice
+from itertools import chain, count, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -164,11 +165,19 @@ def save(picture: Image.Image, file: Path) -> None:
 
 
 def output_files(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Where each file's picture or video goes: never on an input, never two to the same place."""
+    """Where each file's picture or video goes: never on an input, never two to the same place.
+
+    What lies under such a name and is no input is taken for an earlier result, and replaced.
+    """
     same = Counter(file.name for file in files)
+    taken = {os.path.realpath(file) for file in files}
     targets = []
     for index, file in enumerate(files):
-        number = f".{index}" if same[file.name] > 1 else ""
         ending = "mp4" if sources.is_video(file) else "png"
-        targets.append(folder / f"{file.name}{number}.detections.{ending}")
+        plain = folder / f"{file.name}.detections.{ending}"
+        numbered = (folder / f"{file.name}.{n}.detections.{ending}" for n in count(index))
+        names = numbered if same[file.name] > 1 else chain([plain], numbered)
+        target = next(name for name in names if os.path.realpath(name) not in taken)
+        taken.add(os.path.realpath(target))
+        targets.append(target)
     return targets
