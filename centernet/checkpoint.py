@@ -20,6 +20,7 @@ from torch import Tensor
 from centernet import files
 from centernet.errors import UserError
 from centernet.finite import refuse_not_finite
+from centernet.wording import LONGEST, brief
 
 Tensors = dict[str, Tensor]
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -97,9 +98,11 @@ def is_ours(file: Path) -> bool:
 def expect(file: Path, record: dict[str, Any], kind: str) -> None:
     """UserError unless the record is of this kind and format."""
     if record.get("kind") != kind:
-        raise UserError(f"{file}: holds {record.get('kind')}, not {kind}")
+        raise UserError(f"{file}: holds {str(record.get('kind'))[:LONGEST]}, not {kind}")
     if record.get("format") != FORMAT:
-        raise UserError(f"{file}: format {record.get('format')}; this program reads {FORMAT}")
+        raise UserError(
+            f"{file}: format {brief(record.get('format'))}; this program reads {FORMAT}"
+        )
 
 
 def digest(*groups: Tensors) -> str:

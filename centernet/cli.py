@@ -56,6 +56,7 @@ def check_folder() -> None:
 def prepare() -> None:
     """What both programs begin with."""
     open_streams()
+    os.environ["MPLBACKEND"] = "agg"  # charts are files; a name that is none stops matplotlib
     if not sys.warnoptions:  # python -W or PYTHONWARNINGS: a developer wants to see them
         warnings.simplefilter("ignore")  # torch's, Albumentations', Pillow's: no user can mend them
 

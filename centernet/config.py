@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from centernet.errors import UserError, did_you_mean
+from centernet.files import is_name
+from centernet.wording import LONGEST, allowed, brief
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -167,26 +169,32 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _exponents(cls, value: Any) -> Any:
-        """Name PyYAML's trap: it reads `1e-5` as text (YAML 1.1 wants `1.0e-5`)."""
+        """UserError for text that is no name, and for PyYAML's trap: it reads `1e-5` as text."""
         for path, leaf in flatten(value).items() if isinstance(value, dict) else ():
             if (
                 isinstance(leaf, str)
                 and path != "data.folder"
-                and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", leaf)
+                and re.fullmatch(r"[+-]?\d{1,20}(\.\d{0,20})?[eE][+-]?\d{1,20}", leaf)
             ):
                 mantissa, exponent = re.split("[eE]", leaf)
                 sign = "" if exponent[0] in "+-" else "+"
                 right = f"{float(mantissa)}e{sign}{exponent}"
                 raise UserError(f"{path}: YAML reads {leaf} as text; write {right}")
+            for text in leaf if isinstance(leaf, list) else [leaf]:
+                if isinstance(text, str) and not is_name(text):
+                    raise UserError(f"{path}: {brief(text)} can be no name of a file")
         return value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one dict of dotted paths."""
+    """Nested sections as one dict of dotted paths; UserError for one that is there twice."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"
-        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        below = flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        if twice := flat.keys() & below.keys():  # as `optim.lr: 1` and as `optim: {lr: 1}`
+            raise UserError(f"{min(twice)} is given twice")
+        flat |= below
     return flat
 
 
@@ -222,7 +230,8 @@ def check_path(path: str) -> None:
             did_you_mean(path, field_paths())
             or f" (SECTION.NAME of {', '.join(Config.model_fields)})"
         )
-    raise UserError(f"{path} is not a config field{hint}")
+    shown = path[:LONGEST] if path.strip() else repr(path[:LONGEST])
+    raise UserError(f"{shown} is not a config field{hint}")
 
 
 def resolve(flat: Mapping[str, Any]) -> Config:
@@ -233,9 +242,12 @@ def resolve(flat: Mapping[str, Any]) -> Config:
         return Config.model_validate(nest(flat))
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {message}, got {first['input']!r}") from None
+        section, name = map(str, first["loc"][:2])
+        path = f"{section}.{name}"
+        rule = f"expected {allowed(type(getattr(Config(), section)).model_fields[name])}"
+        if first["type"] == "value_error":
+            rule = str(first["ctx"]["error"])
+        raise UserError(f"{path}: {rule}, got {brief(flat[path])}") from None
 
 
 def differences(ours: Config, theirs: Config) -> Iterator[str]:

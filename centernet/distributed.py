@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from centernet.errors import UserError
+from centernet.seed import from_torchrun
 from centernet.structures import Detections
 
 
@@ -44,15 +45,19 @@ def joined(device: torch.device) -> Iterator[None]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
-    local = int(os.environ["LOCAL_RANK"])
-    alone = os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]  # all on this machine
+    local, here = from_torchrun("LOCAL_RANK", least=0), from_torchrun("LOCAL_WORLD_SIZE", least=1)
+    alone = here == from_torchrun("WORLD_SIZE", least=1)  # all on this machine
+    for name in ("RANK", "MASTER_PORT"):
+        from_torchrun(name, least=0)
+    if not os.environ.get("MASTER_ADDR"):
+        raise UserError("MASTER_ADDR (environment): expected a host, as torchrun sets it")
     if alone and Path("/sys/class/net/lo").exists():
         for library in ("GLOO", "NCCL"):  # so nobody else need be able to connect
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
             raise UserError(
-                f"torchrun: {os.environ['LOCAL_WORLD_SIZE']} processes, each of which needs a GPU "
+                f"torchrun: {here} processes, each of which needs a GPU "
                 f"of its own, and {torch.cuda.device_count()} here; lower --nproc-per-node"
             )
         torch.cuda.set_device(local)

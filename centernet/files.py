@@ -70,6 +70,14 @@ def read_text(file: Path, encoding: str = "utf-8") -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def is_name(text: str) -> bool:
+    """Whether a file could be called so: not with a NUL, or with half a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def reason(error: OSError) -> str:
     """What is wrong with a file, as the end of a sentence."""
     words = error.strerror or str(error)

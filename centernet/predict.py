@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from centernet import checkpoint
@@ -68,6 +68,7 @@ def stack(
 
 
 Width = Annotated[int, Field(ge=1, le=4096)]
+Side = Annotated[int, Field(ge=64, le=4096, multiple_of=32)]  # of the network input, in pixels
 CLASSES = 65_536  # at most
 
 
@@ -87,8 +88,8 @@ class Network(BaseModel):
 class Geometry(BaseModel):
     """From image to network input, and from maps to boxes."""
 
-    height: Width
-    width: Width
+    height: Side
+    width: Side
     letterbox: bool
     top_k: Annotated[int, Field(ge=1, le=1000)]
     nms_iou: Annotated[float, Field(gt=0, le=1)]
@@ -100,6 +101,13 @@ class Record(BaseModel):
     model: Network
     classes: tuple[str, ...]
     geometry: Geometry
+
+    @model_validator(mode="after")
+    def _names_each_class(self) -> Self:
+        """ValueError unless there are as many names as the heads have classes."""
+        if len(self.classes) != self.model.classes:
+            raise ValueError(f"{len(self.classes)} names for {self.model.classes} classes")
+        return self
 
 
 FIELDS = Record.model_fields
@@ -127,7 +135,9 @@ class Detector:
             known = Record.model_validate({k: v for k, v in record.items() if k in FIELDS})
             model = build(**known.model.model_dump(), pretrained=False)
             model.load_state_dict(tensors)
-        except (ValidationError, RuntimeError):
+        except UserError as error:  # a backbone that is not known, or not installed
+            raise UserError(f"{file}: {error}") from None
+        except (ValueError, RuntimeError):
             raise UserError(f"{file}: its weights and its description do not match") from None
         geometry = known.geometry.model_dump() | {"stride": known.model.stride}
         return cls(model.eval().to(device), known.classes, **geometry)

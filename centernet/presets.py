@@ -7,6 +7,7 @@ from typing import Any
 from centernet import files, yaml_text
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError, did_you_mean
+from centernet.wording import LONGEST, brief
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -19,9 +20,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
         reason = files.reason(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
     except yaml_text.ERRORS as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
+        line, reason = yaml_text.fault(error)
+        where = f":{line}" if line else ""
         raise UserError(f"{file}{where}: not YAML: {reason}") from None
     if tree is None:
         return {}
@@ -47,11 +47,12 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
     for text in overrides:
         path, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {text}: expected FIELD=VALUE")
+            raise UserError(f"--set {text[:LONGEST]}: expected FIELD=VALUE")
         try:
             values[path.strip()] = yaml_text.parse(value)
         except yaml_text.ERRORS:
-            raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
+            shown = f"--set {path[:LONGEST]}: {brief(value)}"
+            raise UserError(f"{shown} is not a YAML value") from None
     return values
 
 

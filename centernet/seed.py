@@ -1,10 +1,13 @@
 """Keyed randomness: every draw depends on what it is for, never on what was drawn before."""
 
 import os
+import re
 from hashlib import blake2b
 
 import cv2
 import torch
+
+from centernet.errors import UserError
 
 
 def key(*parts: int | str) -> int:
@@ -21,7 +24,17 @@ def generator(*parts: int | str) -> torch.Generator:
 def cores() -> int:
     """CPUs for this process: those it may use, divided by the processes that torchrun started."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (own or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    return max(1, (own or 1) // from_torchrun("LOCAL_WORLD_SIZE", least=1, default="1"))
+
+
+def from_torchrun(name: str, *, least: int, default: str = "") -> int:
+    """A whole number from `least` that torchrun put into the environment; UserError if none is."""
+    text = os.environ.get(name) or default
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+        came = repr(text[:40]) if text else "nothing"
+        rule = f"expected a whole number from {least}, as torchrun sets it, got {came}"
+        raise UserError(f"{name} (environment): {rule}")
+    return int(text)
 
 
 def set_up(*, threads: int, deterministic: bool, cudnn_benchmark: bool) -> None:

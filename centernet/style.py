@@ -1,6 +1,5 @@
 """The look of every chart and table: colours, what matplotlib is told, how wide a screen is."""
 
-import os
 from typing import Any
 
 from rich.console import Console
@@ -27,4 +26,4 @@ WIDE = 200  # characters
 def console() -> Console:
     """Where tables are printed: as wide as a terminal; wide enough for them in a file or a pipe."""
     usual = Console()
-    return usual if usual.is_terminal or os.environ.get("COLUMNS") else Console(width=WIDE)
+    return usual if usual.is_terminal else Console(width=WIDE)

@@ -59,6 +59,17 @@ def parse(text: str) -> Any:
     return _Plain(text).get_single_data()
 
 
+def fault(error: Exception) -> tuple[int | None, str]:
+    """The line, where it is known, and what is wrong there, of one of ERRORS."""
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, RecursionError):
+        return None, "it is nested too deeply"
+    if not isinstance(error, yaml.YAMLError):  # Python's, about its own limit
+        return None, "a number in it has too many digits"
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is broken"
+    return mark.line + 1 if mark else None, str(reason)
+
+
 def as_typed(text: str) -> Any:
     """The same with every number, truth and null as the text that was typed."""
     return _AsTyped(text).get_single_data()

@@ -18,9 +18,9 @@ from centernet.dataset.split import Split, passed_over
 from centernet.errors import one_line, without_passwords
 from centernet.shell import typed
 from centernet.structures import Epoch
+from centernet.wording import written
 from experiments import study
 from experiments.budget import Budget
-from experiments.grammar import written
 from experiments.label import Label
 from experiments.next_steps import command
 from experiments.objective import Progress

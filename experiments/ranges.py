@@ -10,7 +10,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from experiments.grammar import written
+from centernet.wording import written
 
 NUMBERS = (FloatDistribution, IntDistribution)
 

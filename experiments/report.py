@@ -19,11 +19,11 @@ from optuna.distributions import (
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
+from centernet.wording import written
 from experiments import charts, study
 from experiments.budget import NOISE
 from experiments.charts import Row
 from experiments.finalists import Finalist
-from experiments.grammar import written
 from experiments.outcome import finals_result, headline
 from experiments.ranges import position
 

@@ -10,7 +10,8 @@ from optuna.samplers import BaseSampler
 from pydantic import Field, model_validator
 
 from centernet.errors import UserError, did_you_mean
-from experiments.grammar import Natural, P, Part, Seed, Share, brief, parse
+from centernet.wording import brief
+from experiments.grammar import Natural, P, Part, Seed, Share, parse
 
 
 class Sampler(Part):

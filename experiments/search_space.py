@@ -16,6 +16,7 @@ from optuna.distributions import (
 from centernet.config import Config, check_path, flatten, resolve
 from centernet.errors import UserError, did_you_mean
 from centernet.presets import load, read_yaml
+from centernet.wording import brief, written
 from experiments import budget
 from experiments.budget import Budget
 from experiments.grammar import (
@@ -26,9 +27,7 @@ from experiments.grammar import (
     Finals,
     Float,
     Int,
-    brief,
     parse,
-    written,
 )
 from experiments.pruners import PRUNERS
 from experiments.ranges import NUMBERS, choices, contains, described

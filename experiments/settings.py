@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from centernet.errors import UserError, did_you_mean
 from centernet.presets import read_yaml
-from experiments.grammar import allowed, brief
+from centernet.wording import allowed, brief
 
 CHALLENGER = "challenger"  # alias of the last version that the gate refused
 Cost = Literal["latency_ms", "parameters_m"]  # of COSTS in costs.py

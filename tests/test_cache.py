@@ -199,3 +199,13 @@ def test_loader_workers_share_the_memory_of_the_cache(data: Path) -> None:
         assert isinstance(loader.dataset, Samples)
         assert isinstance(loader.dataset.cache, cache.Memory)
         assert loader.dataset.cache.limit == held
+
+
+def test_a_file_that_somebody_cut_is_made_anew(split: Split, folder: Path) -> None:
+    opened(split)
+    (file,) = folder.glob("*.images")
+    size = file.stat().st_size
+    os.truncate(file, 10)
+    found = opened(split)
+    assert isinstance(found, cache.Shared) and file.stat().st_size == size
+    assert found.get(0) is None

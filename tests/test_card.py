@@ -133,7 +133,10 @@ def test_the_command_writes_the_card_and_names_defects(
     }  # fmt: skip
     assert (tmp_path / "card/card.png").read_bytes().startswith(b"\x89PNG")
     assert cli.main([*words, "--height", "100"]) == 2
-    assert "data.height: Input should be a multiple of 32" in capsys.readouterr().err
+    assert (
+        "data.height: expected a whole number from 64 to 4096, a multiple of 32, got 100"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_split_that_is_not_there_is_a_defect_of_a_card_of_the_others(

@@ -71,7 +71,7 @@ def wrong(folder: Path) -> dict[str, list[str]]:
     return {
         "no such preset; did you mean light?": [*good, "--config", "ligth"],
         "optim.lrr is not a config field; did you mean optim.lr?": [*good, "--set", "optim.lrr=1"],
-        "Input should be a valid integer": [*good, "--set", "train.epochs=many"],
+        "expected a whole number from 1 to 100000": [*good, "--set", "train.epochs=many"],
         "expected FIELD=VALUE": [*good, "--set", "optim.lr"],
         "no such data folder": [*good, "--set", "data.folder=/nowhere"],
         "no backbone is named": [*good, "--set", data, "--set", "model.backbone=vgg"],

@@ -43,12 +43,19 @@ def test_flatten_and_nest_are_inverse() -> None:
         ({"optim.learning_rate": 1}, "optim.learning_rate is not a config field; optim has name, lr,"),
         ({"ln": 1}, "ln is not a config field (SECTION.NAME of data, model, targets,"),
         ({"targets.sigma_divsor": 6.0}, "targets.sigma_divsor is not a config field; did you mean targets.sigma_divisor?"),
-        ({"optim.lr": "fast"}, "optim.lr: Input should be a valid number, got 'fast'"),
-        ({"augment.rotate_limit": 20.0}, "augment.rotate_limit: Input should be less than or equal to 15"),
-        ({"data.height": 100}, "data.height: Input should be a multiple of 32"),
-        ({"loss.size_weight": float("nan")}, "loss.size_weight: Input should be a finite number"),
+        ({"optim.lr": "fast"}, "optim.lr: expected a number above 0, got 'fast'"),
+        ({"optim.lr": None}, "optim.lr: expected a number above 0, got null"),
+        ({"augment.rotate_limit": 20.0}, "augment.rotate_limit: expected a number from 0 to 15, got 20.0"),
+        ({"data.height": 63}, "data.height: expected a whole number from 64 to 4096, a multiple of 32, got 63"),
+        ({"loss.size_weight": float("nan")}, "loss.size_weight: expected a number from 0, got nan"),
+        ({"optim.milestones": [0.5, 2.0]}, "optim.milestones: expected a list of a number above 0 and below 1, got [0.5, 2.0]"),
+        ({"data.resize": "fit"}, "data.resize: expected letterbox or stretch, got 'fit'"),
+        ({"model.pretrained": "false"}, "model.pretrained: false (no quotes), imagenet, or a"),
+        ({"data.folder": "a\0b"}, r"data.folder: 'a\x00b' can be no name of a file"),
+        ({"data.follow_links": ["/", "\ud800"]}, r"data.follow_links: '\ud800' can be no name of a file"),
+        ({"": 5}, "'' is not a config field"),
         ({"optim.lr": "1e-3"}, "optim.lr: YAML reads 1e-3 as text; write 1.0e-3"),
-        ({"optim.batch_size": True}, "optim.batch_size: Input should be a valid integer"),
+        ({"optim.batch_size": True}, "optim.batch_size: expected a whole number from 1 to 65536, got true"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_its_rule(values: dict[str, object], message: str) -> None:
@@ -84,3 +91,26 @@ def test_any_value_for_any_field_is_accepted_or_a_user_error(path: str, value: o
         resolve({path: value})
     except UserError as error:
         assert "\n" not in str(error) or "\\n" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text", ["optim.lr: 0.1\noptim: {lr: 0.2}", "optim: {lr: 0.2}\noptim.lr: 0.1"]
+)
+def test_a_field_in_two_spellings_is_given_twice(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"a\.yaml: optim\.lr is given twice"):
+        load(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 3000, "9" * 5000, "x" * 3000, "[" + "1, " * 2000 + "1]"],
+    ids=lambda text: text[:9],
+)
+@pytest.mark.parametrize(
+    "path", ["optim.lr", "data.cache_mb", "f" * 3000], ids=lambda text: text[:9]
+)
+def test_a_mistake_of_thousands_of_characters_is_told_in_a_few(path: str, value: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve(parse_overrides([f"{path}={value}"]))
+    assert len(str(error.value)) < 300

@@ -164,7 +164,7 @@ def test_a_broken_annotation_is_one_line_with_its_file(rule: str, spoilt: Any) -
 def test_an_image_set_names_files_not_paths(spoilt: Any) -> None:
     folder = spoilt("Pascal VOC")
     (folder / "ImageSets/Main/train.txt").write_text("../../etc/passwd\n")
-    with pytest.raises(UserError, match=r"train\.txt: \.\./\.\./etc/passwd: names of images"):
+    with pytest.raises(UserError, match=r"train\.txt: .*etc/passwd.: names of images"):
         coco.read(folder, "train")
     (folder / "ImageSets/Main/train.txt").write_text("gone 1\n")
     with pytest.raises(UserError, match=r"gone\.xml: image 1 \(gone\): the annotation is missing"):

@@ -2,7 +2,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from centernet.dataset import coco
+import pytest
+
+from centernet.dataset import coco, demo
 from centernet.dataset.demo import demo_folder, generate
 from centernet.dataset.split import SPLITS, check_disjoint
 
@@ -35,3 +37,16 @@ def test_the_demo_is_a_long_tailed_clean_data_set(tmp_path: Path) -> None:
     assert all(1 <= len(record.boxes) <= 6 for split in splits for record in split.records)
     assert demo_folder(tmp_path) == folder
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_what_an_interrupt_leaves_of_the_demo_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "generate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        demo_folder(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -58,3 +58,8 @@ def test_warnings_of_libraries_are_on_no_users_screen_but_on_a_developers() -> N
     for option, shown in (("", False), ("-W default", True)):
         done = run(f'env -u PYTHONWARNINGS "{sys.executable}" {option} -c "{code}"')
         assert done.returncode == 0 and ("raw" in done.stderr) == shown
+
+
+def test_charts_need_no_backend_that_somebody_named() -> None:
+    code = "from centernet.cli import prepare; prepare(); import matplotlib"
+    assert run(f'MPLBACKEND=nonsense "{sys.executable}" -c "{code}"').returncode == 0

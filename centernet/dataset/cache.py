@@ -168,14 +168,16 @@ def digest(split: Split, *, height: int, width: int, letterbox: bool) -> str:
 
 
 def create(file: Path, *, size: int, limit: int) -> None:
-    """Make an empty shared file, unless it is there; OSError where there is no room for it.
+    """Make an empty shared file, unless it is there whole; OSError where there is no room for it.
 
     To be called by one process at a time.
     """
     for torn in file.parent.glob(".new-*"):  # of a process that was killed just here
         torn.unlink()
     if file.exists():
-        return
+        if file.stat().st_size == size:
+            return
+        file.unlink()  # somebody cut it; who has it open keeps it
     make_room(file.parent, size, limit)
     descriptor, name = tempfile.mkstemp(prefix=".new-", dir=file.parent)
     try:

@@ -241,14 +241,15 @@ def _image_file(source: Source, row: dict[str, Any]) -> tuple[Path, bytes, int]:
     except FileNotFoundError as error:
         raise ValueError(f"the image is missing: {error.strerror}") from None
     except OSError as error:
-        raise ValueError(f"the image {files.reason(error)}") from None
+        raise ValueError(f"the image cannot be read: {files.reason(error)}") from None
     try:
         sizes = images.sizes(content)
     except images.BROKEN as error:
         raise ValueError(images.fault(error)) from None
     if (row["height"], row["width"]) not in sizes:
         H, W = min(sizes)
-        raise ValueError(f"is {W}x{H}, the JSON says {row['width']}x{row['height']}")
+        kind = "XML" if source.places else "JSON"
+        raise ValueError(f"is {W}x{H}, the {kind} says {row['width']}x{row['height']}")
     return path, content, images.undecided(content)
 
 

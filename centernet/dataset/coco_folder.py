@@ -6,15 +6,17 @@ folder/train/_annotations.coco.json           train/                Roboflow
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from centernet.dataset.source import Links, Source
 from centernet.dataset.split import SPLITS
-from centernet.errors import UserError, one_line
+from centernet.errors import UserError
+from centernet.files import is_name, reason
 from centernet.files import read as read_file
-from centernet.files import reason
+from centernet.wording import brief
 
 INSTANCES = "instances_"
 
@@ -54,16 +56,45 @@ def read(folder: Path, name: str, links: Links = ()) -> Source:
         raise UserError(f"{folder}: two files for {name}: {both}; leave one")
     file = found[0]
     try:
-        tree = json.loads(read_file(file))
+        tree = parse(read_file(file))
     except OSError as error:
         raise UserError(f"{file}: {reason(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not JSON: {one_line(str(error))}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON: {error}") from None
     for key in ("images", "annotations", "categories"):
         rows = tree.get(key) if isinstance(tree, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{file}: not COCO: {key} is not a list of objects")
     return Source(file, images(folder, file, tree), tree, truth=(file,), links=links)
+
+
+def parse(content: bytes) -> Any:
+    """The value of a JSON text in which no key is given twice; ValueError says what is wrong."""
+    try:
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=mapping)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Twice as error:
+        raise ValueError(str(error)) from None
+    except ValueError:  # Python's, about its own limit
+        raise ValueError("a number in it has too many digits") from None
+
+
+class Twice(ValueError):
+    """A key that one object has twice."""
+
+
+def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Twice where a key is repeated, of which Python would keep the last."""
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise Twice(f"{brief(twice)} is given twice in one object")
+    return tree
 
 
 def images(folder: Path, file: Path, tree: Mapping[str, Any]) -> Path:
@@ -74,5 +105,6 @@ def images(folder: Path, file: Path, tree: Mapping[str, Any]) -> Path:
         return file.parent
     split = file.stem.removeprefix(INSTANCES)
     usual = [folder / "images" / split, folder / split, folder / "images"]
-    first = next((row["file_name"] for row in tree["images"] if "file_name" in row), "")
-    return next((one for one in usual if (one / str(first)).is_file()), usual[1])
+    first = str(next((row["file_name"] for row in tree["images"] if "file_name" in row), ""))
+    there = [one for one in usual if is_name(first) and (one / first).is_file()]
+    return there[0] if there else usual[1]

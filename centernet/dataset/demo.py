@@ -6,8 +6,6 @@ between train, val and test, so val measures what it should.
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from centernet.scratch import scratch_folder
 from centernet.seed import key
 
 CLASSES = {0: "zero", 1: "one", 4: "four"}
@@ -32,14 +31,14 @@ def demo_folder(runs: Path) -> Path:
     folder = runs / f"demo-data-{VERSION}"
     if not folder.is_dir():
         runs.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".demo-data-", dir=runs))
-        generate(scratch)
-        try:
-            scratch.rename(folder)
-        except OSError:  # another process was faster; its files are the same
-            shutil.rmtree(scratch)
-            if not folder.is_dir():
-                raise
+        with scratch_folder(".demo-data-", runs) as scratch:
+            (scratch / folder.name).mkdir()
+            generate(scratch / folder.name)
+            try:
+                (scratch / folder.name).rename(folder)
+            except OSError:  # another process was faster; its files are the same
+                if not folder.is_dir():
+                    raise
     return folder
 
 

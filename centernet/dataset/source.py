@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from centernet.dataset.split import Problem
+from centernet.files import is_name
 
 Rows = list[dict[str, Any]]
 Links = Sequence[str]  # folders outside the data folder that symbolic links in it may lead to
@@ -35,6 +36,8 @@ class Source:
 
         ValueError for a place that is not allowed.
         """
+        if not is_name(name):
+            raise ValueError("the file_name can be no name of a file")
         root = self.root.resolve()
         named = Path(os.path.normpath(root / name))
         if not named.is_relative_to(root):

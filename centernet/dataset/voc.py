@@ -22,10 +22,12 @@ from centernet.dataset import images
 from centernet.dataset.source import PHOTOGRAPHS, UNKNOWN, Links, Rows, Source, number
 from centernet.dataset.split import Problem
 from centernet.errors import UserError
+from centernet.wording import brief
 
 LISTS = Path("ImageSets/Main")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 DIFFICULT = ("1", "1.0", "true")
+DIGITS = 9  # of a width or height
 NOT_DIFFICULT = ("", "0", "0.0", "false", "unspecified")  # other words are told, and read so
 
 
@@ -65,7 +67,12 @@ def read(folder: Path, name: str, links: Links = ()) -> Source:
         if isinstance(root, str):
             found.problems.append(Problem(found.places["image", id], root))
             continue
-        found.images.append(_image(folder, root, id, photographs.get(stem, f"{stem}.jpg")))
+        try:
+            row = _image(folder, root, id, photographs.get(stem, f"{stem}.jpg"))
+        except ValueError as error:
+            found.problems.append(Problem(found.places["image", id], str(error)))
+            continue
+        found.images.append(row)
         _objects(root, xml, id, names, found)
     categories: Rows = [{"id": id, "name": label} for id, label in enumerate(names, 1)]
     tree = {"images": found.images, "annotations": found.annotations, "categories": categories}
@@ -88,8 +95,10 @@ def listed(file: Path) -> list[str]:
     whole = [line.strip() for line in lines if line.strip()]
     stems = [name if name in there else re.sub(r"\s+-?\d+$", "", name) for name in whole]
     for stem in stems:
-        if Path(stem).name != stem:
-            raise UserError(f"{file}: {stem}: names of images, without folders, are expected")
+        if Path(stem).name != stem or not files.is_name(stem):
+            raise UserError(
+                f"{file}: {brief(stem)}: names of images, without folders, are expected"
+            )
     return stems
 
 
@@ -118,7 +127,7 @@ def _parsed(file: Path) -> Element | str:
     except FileNotFoundError as error:
         return f"the annotation is missing: {error.strerror}"
     except OSError as error:
-        return f"the annotation {files.reason(error)}"
+        return f"the annotation cannot be read: {files.reason(error)}"
     except ValueError as error:
         return str(error)
     return root if root.tag == "annotation" else f"not VOC: the root is {root.tag}"
@@ -142,8 +151,13 @@ def _photographs(folder: Path) -> dict[str, str]:
 
 
 def _image(folder: Path, root: Element, id: int, name: str) -> dict[str, Any]:
-    """An image's row; a size that was not written is that of the file."""
+    """An image's row; a size that was not written is that of the file.
+
+    ValueError for one of so many digits that it is a mistake.
+    """
     words = _text(root, "size/width"), _text(root, "size/height")
+    if any(word.isdecimal() and len(word) > DIGITS for word in words):
+        raise ValueError(f"a width or height of more than {DIGITS} digits")
     W, H = (int(word) if word.isdecimal() else 0 for word in words)
     if not W or not H:
         H, W = images.size(folder / "JPEGImages" / name) or UNKNOWN

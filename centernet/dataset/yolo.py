@@ -28,7 +28,8 @@ from centernet.dataset.source import (
     may_lead_to,
 )
 from centernet.dataset.split import Problem
-from centernet.errors import UserError, one_line
+from centernet.errors import UserError
+from centernet.wording import brief
 
 FILE = "data.yaml"
 
@@ -106,7 +107,9 @@ def read_file(file: Path) -> dict[str, Any]:
         reason = files.reason(error) if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{file}: {reason}") from None
     except yaml_text.ERRORS as error:
-        raise UserError(f"{file}: not YAML: {one_line(str(error))}") from None
+        line, reason = yaml_text.fault(error)
+        where = f": line {line}" if line else ""
+        raise UserError(f"{file}{where}: not YAML: {reason}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{file}: not YOLO's: expected names, train and val")
     return tree | {"names": typed.get("names")}
@@ -163,6 +166,8 @@ def inside(
     links: Links = (),
 ) -> Path | None:
     """The file or folder that an entry names, links as such, if it lies in the data folder."""
+    if not files.is_name(entry):
+        return None
     root = folder.resolve()
     start = base or root
     plain = entry.replace("\\", "/")
@@ -170,7 +175,7 @@ def inside(
     while shortened.startswith(("../", "./")):
         shortened = shortened.partition("/")[2]
     candidates = [start / plain, start / shortened, root / plain, root / shortened]
-    if isinstance(path, str):
+    if isinstance(path, str) and files.is_name(path):
         candidates.insert(0, root / path / plain)
     for one in candidates:
         resolved, named = one.resolve(), Path(os.path.normpath(one))
@@ -185,6 +190,8 @@ def inside(
 
 def lacks(folder: Path, entry: str) -> str:
     """Why `inside` finds nothing under a name."""
+    if not files.is_name(entry):
+        return f"{brief(entry)} can be no name of a file"
     target = (folder / entry).resolve()
     named = Path(os.path.normpath(folder.resolve() / entry))
     if named.is_relative_to(folder.resolve()) and target.exists():
@@ -251,7 +258,9 @@ def _lines(file: Path, image: int, size: tuple[int, int], found: _Reading) -> No
     try:
         lines = files.read_text(file, "utf-8-sig").splitlines()
     except OSError as error:
-        found.problems.append(Problem(str(file), f"the label {files.reason(error)}"))
+        found.problems.append(
+            Problem(str(file), f"the label cannot be read: {files.reason(error)}")
+        )
         return
     except UnicodeDecodeError:
         found.problems.append(Problem(str(file), "not a readable text file"))

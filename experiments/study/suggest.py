@@ -14,7 +14,7 @@ from optuna.distributions import (
 
 from centernet.config import Config, flatten, resolve
 from centernet.errors import UserError
-from experiments.grammar import written
+from centernet.wording import written
 from experiments.ranges import contains, described
 from experiments.search_space import SearchSpace
 
