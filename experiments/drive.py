@@ -19,14 +19,17 @@ from centernet.lock import wrest
 from experiments import study
 from experiments.budget import Budget, spent_out
 from experiments.objective import Progress, Search
+from experiments.ranges import largest
 from experiments.registry import pinned
 from experiments.retention import forget, surplus
+from experiments.study import finals
 from experiments.study.methods import exhausted
 from experiments.study.suggest import suggest
 from experiments.watchdog import end_children
 
 MOMENT = 2.0  # seconds
 GRACE = 20.0  # seconds for a trial's process to end that is not ours to kill
+FIELD = "train.epochs"
 HOPELESS = 3  # failed trials at the start of a search, before any has come to its end
 
 
@@ -103,8 +106,8 @@ def at_once(search: Search, *_: object) -> None:
 
 def next_trial(search: Search, budget: Budget, hours: float) -> int | None:
     """Give out the next trial, its values suggested; None if the budget does not allow another."""
-    epochs = search.base.train.epochs
-    if spent_out(budget, study.spent(search.study), hours=hours, next_epochs=epochs):
+    spent, epochs = study.spent(search.study), may_need(search)
+    if spent_out(budget, spent, hours=hours, next_epochs=epochs):
         return None
     space = search.space
     if space.sampler["name"] == "grid" and exhausted(space, search.base, study.tried(search.study)):
@@ -115,6 +118,18 @@ def next_trial(search: Search, budget: Budget, hours: float) -> int | None:
     config = search.study.retry(suggest, trial, search.space, search.base)
     search.study.note(trial.number, study.EPOCHS, config.train.epochs)
     return trial.number
+
+
+def may_need(search: Search) -> int:
+    """The most epochs that the trial given out next may train: its own, else the space's most."""
+    queued = study.next_queued(search.study)
+    values = {} if queued is None else finals.queued(queued)
+    if FIELD in values and FIELD not in search.space.conditions:
+        return int(values[FIELD])
+    most = search.base.train.epochs
+    if FIELD in search.space.parameters:
+        most = max(most, largest(search.space.parameters[FIELD]))
+    return most
 
 
 def count(progress: Progress, failures: int) -> int:

@@ -41,6 +41,14 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     return distribution.low <= value <= distribution.high and on_a_step
 
 
+def largest(distribution: BaseDistribution) -> Any:
+    """The largest value that may be suggested, of numbers."""
+    if isinstance(distribution, CategoricalDistribution):
+        return max(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.high
+
+
 def position(distribution: BaseDistribution, value: Any) -> float:
     """Where in its range a value lies, 0 to 1; on a log scale where it is searched on one."""
     if isinstance(distribution, CategoricalDistribution):

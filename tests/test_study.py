@@ -1,13 +1,22 @@
 """What a study keeps for as long as it is."""
 
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import optuna
 import pytest
 
+from centernet.config import resolve
 from centernet.errors import UserError
 from experiments import study
+from experiments.budget import Budget
+from experiments.drive import may_need, next_trial
 from experiments.search_space import SearchSpace, read
-from experiments.settings import Settings
+from experiments.settings import Settings, sqlite_file
+from experiments.study.pruning import EpochReporter
 
 
 @pytest.fixture
@@ -45,3 +54,55 @@ def test_a_study_keeps_its_threads_with_any_number_of_workers(
     assert threads(3, 1) == 3
     with pytest.raises(UserError, match="was started with threads = 3, now it is 2"):
         threads(2, 1)
+
+
+def drop(settings: Settings, number: int) -> None:
+    """Delete a trial's row by hand."""
+    with sqlite3.connect(str(sqlite_file(settings.studies))) as connection:
+        connection.execute("DELETE FROM trials WHERE number = ?", (number,))
+    connection.close()
+
+
+def test_a_trial_keeps_its_number_where_another_one_was_deleted_and_the_study_does_not_go_on(
+    settings: Settings, space: SearchSpace
+) -> None:
+    def reopen() -> study.Study:
+        return study.open_study(settings, "s", space, identity={"q": 1}, points=[], threads=1)
+
+    made = reopen()
+    for number in range(4):
+        assert made.ask().number == number
+        made.note(number, "mark", number)
+    drop(settings, 1)
+    again = study.load_study(settings, "s")
+    for number in (0, 2, 3):
+        assert study.find_trial(again, number).user_attrs["mark"] == number
+        assert EpochReporter(again, number).known == {}
+    for number in (1, 4):
+        with pytest.raises(UserError, match=f"study s has no trial {number}; its trials are"):
+            study.find_trial(again, number)
+    with pytest.raises(UserError, match=r"study s: trials were deleted .* got 0, 2, 3; name"):
+        reopen()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "queued", "most"),
+    [({}, {"train.epochs": 6}, 6), ({}, {"optim.lr": 1e-3}, 9), ({}, None, 9),
+     ({"train.epochs": {"optim.name": ["sgd"]}}, {"train.epochs": 1}, 12)],
+)  # fmt: skip
+def test_a_trial_is_given_out_only_where_all_its_epochs_are_left(
+    settings: Settings, space: SearchSpace, conditions: Any, queued: Any, most: int
+) -> None:
+    epochs = optuna.distributions.IntDistribution(1, 9)
+    space = replace(
+        space, parameters=space.parameters | {"train.epochs": epochs}, conditions=conditions
+    )
+    points = [] if queued is None else [queued]
+    made = study.open_study(settings, "s", space, identity={"q": 1}, points=points, threads=1)
+    base = resolve({"train.epochs": 12 if conditions else 2})
+    search: Any = SimpleNamespace(study=made, space=space, base=base)
+    assert may_need(search) == most
+    assert next_trial(search, Budget(epochs=most - 1), 0.0) is None
+    assert len(made.get_trials()) == len(points)
+    assert next_trial(search, Budget(epochs=most), 0.0) == 0
+    assert study.find_trial(made, 0).user_attrs[study.EPOCHS] <= most

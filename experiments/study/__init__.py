@@ -59,6 +59,7 @@ def open_study(
     """
     database, outage = open_storage(settings), settings.outage_minutes * 60
     study = create_study(name, database, directions=space.directions, outage_seconds=outage)
+    check_numbers(study)
     study.pruner = make_pruner(space)
     known = study.user_attrs.get(IDENTITY)
     if known is None:  # new, or its creation was interrupted
@@ -114,11 +115,30 @@ def load_study(settings: Settings, name: str | None) -> Study:
 
 def find_trial(study: Study, number: int) -> FrozenTrial:
     """A trial by its number; UserError if the study has none such."""
-    trials = study.get_trials(deepcopy=False)
-    if not 0 <= number < len(trials):
-        count = f"its trials are 0 to {len(trials) - 1}" if trials else "it has no trial"
+    trial = study.recorded(number)
+    if trial is None:
+        last = max((one.number for one in study.get_trials(deepcopy=False)), default=None)
+        count = "it has no trial" if last is None else f"its trials are 0 to {last}"
         raise UserError(f"study {study.study_name} has no trial {number}; {count}")
-    return trials[number]
+    return trial
+
+
+def check_numbers(study: Study) -> None:
+    """UserError where trials were deleted: Optuna would give out a number for a second time."""
+    numbers = sorted(trial.number for trial in study.get_trials(deepcopy=False))
+    if numbers != list(range(len(numbers))):
+        there = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
+        raise UserError(
+            f"study {study.study_name}: trials were deleted from the studies' database, so it "
+            f"cannot go on: a study's trials are numbered from 0 on, each once, got {there}; "
+            "name another study (STUDY=...)"
+        )
+
+
+def next_queued(study: Study) -> FrozenTrial | None:
+    """The trial that is given out next, if one is queued."""
+    queued = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return min(queued, key=lambda trial: trial.number, default=None)
 
 
 def put_back(study: Study) -> None:
@@ -132,9 +152,8 @@ def put_back(study: Study) -> None:
 
 def ask(study: Study, space: SearchSpace, *, seed: int) -> optuna.Trial:
     """The next trial: a queued one, else a new one."""
-    trials = study.get_trials(deepcopy=False)
-    queued = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-    number = min(queued, default=len(trials))
+    queued = next_queued(study)
+    number = len(study.get_trials(deepcopy=False)) if queued is None else queued.number
     study.sampler = make_sampler(space, number=number, seed=seed)
     return study.ask()
 

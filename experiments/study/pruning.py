@@ -2,6 +2,9 @@
 
 from copy import copy
 
+from optuna.trial import FrozenTrial
+
+from centernet.errors import UserError
 from centernet.structures import Epoch
 from experiments.stores.outbox import Outbox
 from experiments.study.storage import Study
@@ -15,7 +18,7 @@ class EpochReporter:
     def __init__(self, study: Study, number: int) -> None:
         """A trial may be a continued one: epochs reported before are not reported again."""
         self.study, self.number = study, number
-        self.known = dict(study.get_trials(deepcopy=False)[number].intermediate_values)
+        self.known = dict(self._trial().intermediate_values)
         self.may_prune = len(study.directions) == 1  # Optuna prunes by one objective only
         self.outbox: Outbox[tuple[int, float]] = Outbox(self._write)
 
@@ -42,8 +45,14 @@ class EpochReporter:
             self.outbox.put((epoch.number, self.known[epoch.number]))
         return self.may_prune and self.study.retry(self._prune)
 
+    def _trial(self) -> FrozenTrial:
+        trial = self.study.recorded(self.number)
+        if trial is None:
+            raise UserError(f"trial {self.number} was deleted from the studies' database")
+        return trial
+
     def _prune(self) -> bool:
         """What the pruner says of the trial with all its epochs, also those not written yet."""
-        trial = copy(self.study.get_trials(deepcopy=False)[self.number])
+        trial = copy(self._trial())
         trial.intermediate_values = dict(self.known)
         return bool(self.study.pruner.prune(self.study, trial))

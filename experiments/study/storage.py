@@ -34,6 +34,11 @@ class Study(optuna.Study):
         """The trials in these states (default: all), by their numbers."""
         return self.retry(super().get_trials, deepcopy, states)
 
+    def recorded(self, number: int) -> FrozenTrial | None:
+        """A trial as the database has it, by its number; none if there is none such."""
+        trials = self.get_trials(deepcopy=False)
+        return next((trial for trial in trials if trial.number == number), None)
+
     @property
     def user_attrs(self) -> dict[str, Any]:
         """What was noted of the study."""
