@@ -128,7 +128,7 @@ def may_need(search: Search) -> int:
         return int(values[FIELD])
     most = search.base.train.epochs
     if FIELD in search.space.parameters:
-        most = max(most, largest(search.space.parameters[FIELD]))
+        most = max(most, int(largest(search.space.parameters[FIELD])))
     return most
 
 

@@ -41,10 +41,10 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     return distribution.low <= value <= distribution.high and on_a_step
 
 
-def largest(distribution: BaseDistribution) -> Any:
-    """The largest value that may be suggested, of numbers."""
+def largest(distribution: BaseDistribution) -> float:
+    """The largest number that may be suggested."""
     if isinstance(distribution, CategoricalDistribution):
-        return max(distribution.choices)
+        return max(choice for choice in distribution.choices if isinstance(choice, int | float))
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     return distribution.high
 

@@ -5,7 +5,6 @@ or an RGB array[H, W, 3] of 0...255. Output: a row for each detection.
 """
 
 import base64
-import binascii
 import os
 from pathlib import Path
 from typing import Any
@@ -54,19 +53,26 @@ class DetectorModel(PythonModel):  # type: ignore[misc]  # MLflow has no types f
 
 def to_array(cell: Any) -> NDArray[np.uint8]:
     """RGB[H, W, 3] of encoded bytes, base64 text or an array; UserError for anything else."""
+    if isinstance(cell, np.ndarray | list) and len(cell) == 1 and isinstance(cell[0], str | bytes):
+        cell = cell[0]  # as {"inputs": {"image": ["..."]}} comes
     if isinstance(cell, str):
         try:
             cell = base64.b64decode(cell, validate=True)
-        except binascii.Error:
+        except ValueError:  # also for letters that are not ASCII
             raise UserError("image: text must be a base64-encoded image file") from None
     if isinstance(cell, bytes | bytearray):
         try:
             return images.read(bytes(cell))
         except images.BROKEN:
             raise UserError("image: not a readable image file") from None
-    array = np.asarray(cell)
-    if array.ndim != 3 or array.shape[2] != 3 or not np.issubdtype(array.dtype, np.number):
+    try:
+        array = np.asarray(cell)
+    except ValueError:
+        raise UserError("image: expected RGB[H, W, 3], got rows of different lengths") from None
+    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise UserError(f"image: expected RGB[H, W, 3], got an array of shape {array.shape}")
+    if array.dtype.kind not in "uif" or not np.isin(array, np.arange(256)).all():
+        raise UserError("image: the values of an array are whole numbers from 0 to 255")
     return array.astype(np.uint8)
 
 

@@ -1,7 +1,11 @@
 """Who may ask MLflow's servers on this machine, and for what: every route of the installed MLflow."""
 
 import asyncio
+import base64
 import http.client
+import io
+import json
+import math
 import os
 import re
 import signal
@@ -13,8 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas
 import pytest
+from PIL import Image
 
 from experiments.servers import scoring, ui
 from experiments.servers.door import Application, Door, Message, Receive, Send, stranger
@@ -33,6 +39,12 @@ async def application(scope, receive, send):
 run.stop_quietly()
 run.serve(Door(application, ["GET /", "POST /"], limit=2**20), int(sys.argv[1]))
 """
+
+
+DOT = [[[0, 255, 7]]]  # an image of one pixel
+SPOILT = ["no base64!", "é", "aGVsbG8=", b"no picture", [[1, 2], [3, 4]], [[[1.5, 2, 3]]],
+          [[[1, 2, 3]], [[1, 2]]], [[[0, 1, 256]]], [[[-1, 1, 2]]], [[[math.nan, 1, 2]]],
+          [[[math.inf, 1, 2]]], np.zeros((0, 4, 3)), np.ones((1, 1, 3), bool)]  # fmt: skip
 
 
 class Behind:
@@ -240,6 +252,58 @@ def test_a_websocket_is_closed() -> None:
     assert answer["type"] == "websocket.close"
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b'{"a": 1}', "application/json", 200),
+        (b"", "", 200),
+        (b"image\nxyz", "text/csv", 200),
+        (b"[]", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"\xff{}", "application/json", 400),
+        (b'{"a": 1}', "", 400),
+    ],
+)
+def test_mlflow_gets_a_json_object_or_csv(body: bytes, kind: str, status: int) -> None:
+    door = Door(Behind(), ["POST /"], limit=2**20, objects=True)
+    assert ask(door, "POST /", body, content_type=kind)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"error_code": "X", "message": "a\\nb", "stack_trace": "Traceback"}', ("X", "a b")),
+        (b"<!doctype html><title>500", ("INTERNAL_ERROR", "the request could not be answered")),
+        (b"Internal Server Error", ("INTERNAL_ERROR", "Internal Server Error")),
+        (None, ("INTERNAL_ERROR", "the server failed: RecursionError")),
+    ],
+)
+def test_an_error_of_the_application_leaves_as_one_line(
+    body: bytes | None, told: tuple[str, str]
+) -> None:
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        if body is not None:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            raise RecursionError
+
+    sent: list[Message] = []
+
+    async def send(event: Message) -> None:
+        sent.append(event)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", HOST.encode())]}
+    asyncio.run(Door(application, ["GET /"], limit=1)(scope, receive, send))
+    start, content = sent
+    assert start["status"] == 500
+    assert json.loads(content["body"]) == dict(zip(("error_code", "message"), told, strict=True))
+
+
 @pytest.fixture
 def server() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A process that serves the length of what it gets, and its port."""
@@ -274,7 +338,7 @@ def test_a_server_bounds_bodies_and_a_signal_ends_it_quietly(
     assert process.stdout is not None and not process.stdout.read()
 
 
-@pytest.mark.parametrize("cell", ["no base64!", "aGVsbG8=", b"no picture", [[1, 2], [3, 4]]])
+@pytest.mark.parametrize("cell", SPOILT)
 def test_what_is_no_picture_is_named_without_a_traceback(cell: object) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -285,3 +349,15 @@ def test_what_is_no_picture_is_named_without_a_traceback(cell: object) -> None:
             SimpleNamespace(detector=None), None, pandas.DataFrame({"image": [cell]})
         )  # type: ignore[arg-type]
     assert "Traceback" not in caught.value.serialize_as_json()
+
+
+def test_an_image_may_come_as_bytes_text_whole_numbers_or_a_list_of_one_text() -> None:
+    from experiments.serving import to_array
+
+    for array in (DOT, np.array(DOT), np.array(DOT, float)):
+        assert to_array(array).tolist() == DOT and to_array(array).dtype == np.uint8
+    content = io.BytesIO()
+    Image.fromarray(np.array(DOT, np.uint8)).save(content, "PNG")
+    text = base64.b64encode(content.getvalue()).decode()
+    for cell in (content.getvalue(), text, [text], np.array([text]), np.array([text], object)):
+        assert to_array(cell).tolist() == DOT

@@ -16,7 +16,12 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")  # a tunnel has another port
-CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 413: "REQUEST_LIMIT_EXCEEDED"}
+CODES = {
+    400: "BAD_REQUEST",
+    403: "PERMISSION_DENIED",
+    404: "ENDPOINT_NOT_FOUND",
+    413: "REQUEST_LIMIT_EXCEEDED",
+}
 
 
 class Door:
@@ -24,7 +29,7 @@ class Door:
 
     A route is a method and a path, `GET /runs/*/files/**`: `*` is any text without a slash, `**`
     any text. `answers` are given to requests in the application's place. A body may have `limit`
-    bytes, with or without an announced length.
+    bytes, with or without an announced length; with `objects` it is a JSON object, or CSV.
     """
 
     def __init__(
@@ -34,12 +39,14 @@ class Door:
         *,
         limit: int,
         answers: Mapping[str, object] | None = None,
+        objects: bool = False,
     ) -> None:
         """Read the routes once."""
         self.application = application
         self.routes = re.compile("|".join(map(pattern, routes)))
         self.limit = limit
         self.answers = answers or {}
+        self.objects = objects
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request; a connection of another kind is closed."""
@@ -57,8 +64,35 @@ class Door:
             await refuse(send, 404, f"{request} is not served here")
         elif (body := await self.body(scope, receive)) is None:
             await refuse(send, 413, f"a request may have {self.limit / 2**20:g} MiB")
+        elif self.objects and body and (why := unreadable(scope, body)):
+            await refuse(send, 400, why)
         else:
-            await self.application(scope, replayed(body, receive), send)
+            await self.passed_on(scope, replayed(body, receive), send)
+
+    async def passed_on(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Send what the application answers; an error of any kind as one line.
+
+        MLflow's errors may bring Python's traceback, or a page.
+        """
+        status, parts = 0, []
+
+        async def sort_out(event: Message) -> None:
+            nonlocal status
+            if event["type"] == "http.response.start":
+                status = event["status"]
+            if status < 400:
+                await send(event)
+            else:
+                parts.append(event.get("body", b""))
+
+        try:
+            await self.application(scope, receive, sort_out)
+        except Exception as error:
+            if 0 < status < 400:
+                return  # the answer has begun: it breaks off
+            status, parts = 500, [f"the server failed: {type(error).__name__}".encode()]
+        if status >= 400:
+            await answer(send, status, in_short(status, b"".join(parts)))
 
     async def body(self, scope: Message, receive: Receive) -> bytes | None:
         """The whole body of a request, read here; None if it is too large or breaks off."""
@@ -89,6 +123,32 @@ def stranger(scope: Message) -> str:
     if not followed and not {*headers(scope, "sec-fetch-site")} <= {"same-origin", "none"}:
         return "another page may not ask (Sec-Fetch-Site)"
     return ""
+
+
+def unreadable(scope: Message, body: bytes) -> str:
+    """Why a body is not one that MLflow can read; empty for a JSON object, and for CSV."""
+    kinds = headers(scope, "content-type")
+    if len(kinds) != 1 or not kinds[0].strip():
+        return "a request with a body needs one Content-Type: application/json"
+    if kinds[0].strip().startswith("text/csv"):
+        return ""
+    try:
+        fits = isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):  # the latter: nested too deeply
+        fits = False
+    return "" if fits else "the body of a request must be a JSON object"
+
+
+def in_short(status: int, body: bytes) -> dict[str, str]:
+    """An error's body as one line: its message, of what may be JSON with a traceback, or a page."""
+    code, message = CODES.get(status, "INTERNAL_ERROR"), body.decode(errors="replace")
+    try:
+        tree = json.loads(body)
+        code, message = str(tree.get("error_code", code)), str(tree.get("message", message))
+    except (ValueError, AttributeError, RecursionError):
+        if message.lstrip().startswith("<"):
+            message = "the request could not be answered"
+    return {"error_code": code, "message": " ".join(message.split())}
 
 
 def pattern(route: str) -> str:

@@ -28,7 +28,7 @@ def door(folder: Path) -> Door:
     """The scoring server of the model in a folder, behind its door."""
     from mlflow.pyfunc import load_model, scoring_server
 
-    return Door(scoring_server.init(load_model(str(folder))), ROUTES, limit=LIMIT)
+    return Door(scoring_server.init(load_model(str(folder))), ROUTES, limit=LIMIT, objects=True)
 
 
 if __name__ == "__main__":

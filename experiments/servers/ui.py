@@ -5,6 +5,7 @@ that the request names (assistant, gateway, jobs, webhooks, traces, uploads, new
 versions); they are refused, and so is every route that a later MLflow adds.
 """
 
+import logging
 import os
 import sys
 
@@ -84,7 +85,7 @@ def environment(store: str, artifacts: str) -> dict[str, str]:
 
 def door(application: Application) -> Door:
     """MLflow's application behind the door of the UI."""
-    return Door(application, READ + SORT_OUT, limit=LIMIT, answers=ANSWERS)
+    return Door(application, READ + SORT_OUT, limit=LIMIT, answers=ANSWERS, objects=True)
 
 
 def mlflow_application() -> Application:
@@ -96,6 +97,7 @@ def mlflow_application() -> Application:
     os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"]
     from mlflow.server.fastapi_app import app
 
+    logging.getLogger("mlflow.server").setLevel(logging.CRITICAL)  # its tracebacks: Door says it
     application: Application = app
     return application
 
