@@ -107,7 +107,8 @@ def test_more_processes_than_gpus_are_refused_in_one_line(monkeypatch: pytest.Mo
     count = torch.cuda.device_count()
     for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
         monkeypatch.setenv(name, str(count + (name != "LOCAL_RANK")))
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "RANK"):
+        monkeypatch.setenv(name, "1")
     with (
         pytest.raises(UserError, match=f"torchrun: {count + 1} processes, .* and {count} here"),
         distributed.joined(torch.device("cuda")),

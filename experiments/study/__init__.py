@@ -115,12 +115,11 @@ def load_study(settings: Settings, name: str | None) -> Study:
 
 def find_trial(study: Study, number: int) -> FrozenTrial:
     """A trial by its number; UserError if the study has none such."""
-    trial = study.recorded(number)
-    if trial is None:
-        last = max((one.number for one in study.get_trials(deepcopy=False)), default=None)
-        count = "it has no trial" if last is None else f"its trials are 0 to {last}"
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    if number not in trials:
+        count = f"its trials are 0 to {max(trials)}" if trials else "it has no trial"
         raise UserError(f"study {study.study_name} has no trial {number}; {count}")
-    return trial
+    return trials[number]
 
 
 def check_numbers(study: Study) -> None:
