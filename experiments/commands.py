@@ -37,6 +37,8 @@ def open_last(options: argparse.Namespace) -> tuple[Settings, Any, Tracker]:
 def lint(options: argparse.Namespace) -> int:
     """Print what is unwise about a search space; what `search` refuses, it refuses too."""
     space, base = question.read(options.space, options.config)
+    if options.settings != settings.FILE:  # named, so it must be there
+        settings.load(options.settings)
     remarks = remarks_on(space, base)
     if space.warm_start and not look_for(space, base, options.settings):
         names = ", ".join(space.warm_start)

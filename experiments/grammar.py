@@ -24,6 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=-EXACT, le=EXACT)]
 Number = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
 Step = Annotated[float, Field(gt=0, le=WIDEST)]
+Name = Annotated[str, Field(min_length=1)]  # of a study
 Scalar = None | bool | Whole | float | str
 
 
@@ -148,7 +149,7 @@ class Document(Part):
     enqueue: Annotated[
         list[dict[str, Any]], Field(description="a list of points, each `field: value`")
     ] = []
-    warm_start: Annotated[list[str] | str, Field(description="names of studies")] = []
+    warm_start: Annotated[list[Name] | Name, Field(description="names of studies")] = []
     sampler: Any = "tpe"
     pruner: Any = "median"
     budget: Any = {}

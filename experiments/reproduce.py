@@ -23,6 +23,7 @@ from experiments.settings import Settings
 from experiments.study import finals
 from experiments.tracking import Tracker
 from experiments.tracking.record import Archive, Recorded
+from experiments.tracking.tracker import STUDY, STUDY_ID
 from experiments.verdict import (
     DIVERGED,
     EQUIVALENT,
@@ -173,21 +174,31 @@ def line(comparison: Comparison, epochs: int) -> str:
 def find(archive: Archive, reference: str, name: str | None) -> Recorded:
     """What was recorded of what a person names: a number is that which `status` shows.
 
-    A tracking store that came without the studies' is asked alone.
+    A tracking store that came without the studies' is asked alone. UserError where a run says that
+    it is of another trial: somebody edited one of the two stores.
     """
     label = parse(reference)
+    if label is None:
+        if name is not None:
+            raise UserError(f"--study {name}: {reference} says itself of which study it is")
+        return archive.read(archive.find(reference))
     try:
-        parent = None if label is None else study.load_study(archive.settings, name)
-    except UserError:
-        parent = None
-    if label is None or parent is None:
+        parent = study.load_study(archive.settings, name)
+    except study.NoStudy:
         return archive.read(archive.find(reference, name))
-    _, trial = finals.find(parent, label)
+    holder, trial = finals.find(parent, label)
     run_id = finals.run_of(parent, label, trial)
+    wanted = f"{label.words} of study {parent.study_name}"
+    ids = {holder.user_attrs.get(study.ID), parent.user_attrs.get(study.ID)}
     try:
-        return archive.read(archive.find(run_id))
+        run = archive.find(run_id)
+        of, its_label = run.data.tags.get(STUDY_ID), archive.lookup.label(run)
+        if its_label not in (None, label) or of not in ids:
+            other = f"{archive.words(run)} of study {run.data.tags.get(STUDY)}"
+            raise UserError(f"its run {run_id} is labelled {other}: one of the two was edited")
+        return archive.read(run)
     except UserError as error:
-        raise UserError(f"{label.words} of study {parent.study_name}: {error}") from None
+        raise UserError(f"{wanted}: {error}") from None
 
 
 def recorded(tracker: Tracker, number: int) -> Recorded:

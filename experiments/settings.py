@@ -15,6 +15,7 @@ from centernet.errors import UserError, did_you_mean
 from centernet.presets import read_yaml
 from centernet.wording import allowed, brief
 
+FILE = Path("mlflow.yaml")  # where nobody names another one
 CHALLENGER = "challenger"  # alias of the last version that the gate refused
 Cost = Literal["latency_ms", "parameters_m"]  # of COSTS in costs.py
 Check = Literal["loads", "predictions", "onnx", "signature"]  # of CHECKS in checks.py
@@ -87,7 +88,7 @@ class Settings(BaseModel):
         return self.registered_model.replace("{data}", data)
 
 
-def load(file: Path = Path("mlflow.yaml")) -> Settings:
+def load(file: Path = FILE) -> Settings:
     """Read the settings; UserError names the file and the field."""
     tree = read_yaml(file)
     if uri := given("MLFLOW_TRACKING_URI"):

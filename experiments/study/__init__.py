@@ -42,6 +42,10 @@ SECONDS = "seconds"  # user attributes of a study: of searching so far
 SESSION = "session"  # when the search that is or was last at it began, its budget, workers, GPUs
 
 
+class NoStudy(UserError):
+    """There is no such study; said only where the database could be read."""
+
+
 def open_study(
     settings: Settings,
     name: str,
@@ -94,20 +98,20 @@ def beside(study: Study, name: str) -> Study:
 
 
 def load_study(settings: Settings, name: str | None) -> Study:
-    """An existing study, by default the one searched last; UserError if there is none."""
+    """An existing study, by default the one searched last; NoStudy if there is none."""
     file = sqlite_file(settings.studies)
     if file is not None and not file.exists():
-        raise UserError(f"there is no study yet: {first_search()}")
+        raise NoStudy(f"there is no study yet: {first_search()}")
     database, outage = open_storage(settings), settings.outage_minutes * 60
     retry = Retry(is_away=is_away, seconds=outage)
     summaries = retry(optuna.get_all_study_summaries, database)
     searched = {one.study_name: one.user_attrs.get(SEARCHED, "") for one in summaries}
     finals = {one.study_name for one in summaries if PARENT in one.user_attrs}
     if not searched:
-        raise UserError(f"there is no study yet: {first_search()}")
+        raise NoStudy(f"there is no study yet: {first_search()}")
     if name is not None and name not in searched:
         near = did_you_mean(name, searched) or f" (there are {', '.join(sorted(searched))})"
-        raise UserError(f"no study is named {name}{near}")
+        raise NoStudy(f"no study is named {name}{near}")
     own = [study for study in searched if study not in finals] or list(searched)
     chosen = name or max(own, key=lambda study: searched[study])
     return Study(chosen, database, outage_seconds=outage)
