@@ -62,7 +62,10 @@ def three_trials(file: Path) -> None:
         made.tell(trial, [10.0 + number, *(1.0 for _ in space.costs)])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "gp" else []) for name in SAMPLERS],
+)
 def test_every_combination_is_refused_in_one_line_or_runs_without_a_word(
     sampler: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
