@@ -10,7 +10,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 # OpenMP's threads wait by spinning, and beside one busy process a training on two cores falls to a
-# twentieth. With fewer turns before they sleep it keeps its share, and is as fast alone
-# (benchmarks/neighbour.py); results are the same. Read when torch is loaded.
+# twentieth. With fewer turns before they sleep it keeps more than half of its
+# share (benchmarks/neighbour.py); results are the same. Read when torch is loaded.
 if not os.environ.get("OMP_WAIT_POLICY"):
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
